@@ -1,0 +1,451 @@
+"""Systems of others behind the interface: small stand-ins for a checkout of A-MEM, one of MemoryOS, and a Letta server."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from peregrm.errors import (
+    ArtifactError,
+    DependencyError,
+    ModelAuthError,
+    ModelProtocolError,
+    ModelUnavailable,
+    SettingsError,
+)
+from peregrm.memory import MemoryStore, Note, open_store
+from peregrm.memory.embedding import Embeds
+from peregrm.memory.foreign import exchanges, folder_name
+from peregrm.memory.letta import LettaStore
+from peregrm.memory.memoryos import MemoryOsStore
+from peregrm.models.base import Request
+from peregrm.models.scripted import ScriptedModel, ScriptEntry
+
+MakeNote = Callable[..., Note]
+
+AMEM = '''
+import json
+from .llm_controller import LLMController
+from .retrievers import ChromaRetriever
+
+class AgenticMemorySystem:
+    """The calls that the adapter makes, in the shapes of the original."""
+    def __init__(self, model_name="all-MiniLM-L6-v2"):
+        ChromaRetriever(collection_name="memories", model_name=model_name).client.reset()
+        self.retriever = ChromaRetriever(collection_name="memories", model_name=model_name)
+        self.llm_controller = LLMController("openai", "gpt", None)
+        self.memories = {}
+
+    def analyze_content(self, content):
+        print("the user says", content)
+        schema = {"type": "object", "properties": {"context": {"type": "string"}}}
+        wanted = {"type": "json_schema", "json_schema": {"name": "response", "schema": schema}}
+        try:
+            answer = json.loads(self.llm_controller.llm.get_completion("Analyse: " + content, response_format=wanted))
+            return {"keywords": [], "tags": [], "context": answer["context"]}
+        except Exception:
+            return {"keywords": [], "tags": [], "context": "General"}
+
+    def add_note(self, content, time=None, **known):
+        key = f"key{len(self.memories)}"
+        self.memories[key] = type("MemoryNote", (), {"content": content, "context": known.get("context", "General")})()
+        self.retriever.add_document(content, {"content": content}, key)
+        return key
+
+    def search_agentic(self, query, k=5):
+        found = self.retriever.search(query, k)
+        return [{"id": i, "score": d, "is_neighbor": False} for i, d in zip(found["ids"][0], found["distances"][0])]
+
+    def read(self, key):
+        return self.memories.get(key)
+
+    def update(self, key, **fields):
+        self.memories[key].content = fields["content"]
+        self.retriever.delete_document(key)
+        self.retriever.add_document(fields["content"], {}, key)
+        return True
+
+    def delete(self, key):
+        self.retriever.delete_document(key)
+        del self.memories[key]
+        return True
+'''
+
+MEMORYOS = '''
+import json, os
+from pathlib import Path
+from .utils import OpenAIClient, get_embedding
+
+class Memoryos:
+    """The calls that the adapter makes, in the shapes of the original: no deletion, one assistant for all."""
+    def __init__(self, user_id, openai_api_key, data_storage_path, openai_base_url=None, assistant_id="shared", llm_model=""):
+        self.client = OpenAIClient(api_key=openai_api_key)
+        self.file = os.path.join(data_storage_path, "users", user_id, "short_term.json")
+        os.makedirs(os.path.dirname(self.file), exist_ok=True)
+        self.pages = json.loads(Path(self.file).read_text()) if os.path.exists(self.file) else []
+        self.profile = "None"
+        self.retriever = self.short_term_memory = self.user_long_term_memory = self
+
+    def add_memory(self, user_input, agent_response, timestamp=None):
+        print("Memoryos:", user_input)
+        self.pages.append({"user_input": user_input, "agent_response": agent_response, "timestamp": timestamp})
+        with open(self.file, "w") as file:
+            json.dump(self.pages, file)
+        self.profile = self.client.chat_completion(model="m", messages=[{"role": "user", "content": user_input}]) or "None"
+
+    def get_all(self):
+        return self.pages[-2:]
+
+    def get_user_knowledge(self):
+        return [{"knowledge": "knows " + page["user_input"], "timestamp": ""} for page in self.pages[:1]]
+
+    def get_user_profile_summary(self):
+        return self.profile
+
+    def retrieve_context(self, user_query, user_id):
+        query = get_embedding(user_query, model_name="x")
+        near = sorted(self.pages, key=lambda page: -float(query @ get_embedding(page["user_input"])))
+        return {"retrieved_pages": near[:1], "retrieved_user_knowledge": self.get_user_knowledge(),
+                "retrieved_assistant_knowledge": []}
+'''
+
+REFUSES = "raise RuntimeError('the adapter must put its own in place of this')\n"
+
+
+def write_package(folder: Path, **modules: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def amem_checkout(tmp_path: Path) -> Path:
+    shared = f"class ChromaRetriever:\n    def __init__(self, *a, **k):\n        {REFUSES}"
+    model = f"class LLMController:\n    def __init__(self, *a, **k):\n        {REFUSES}"
+    write_package(tmp_path / "A-mem/agentic_memory", memory_system=AMEM, retrievers=shared, llm_controller=model)
+    return tmp_path / "A-mem"
+
+
+@pytest.fixture
+def memoryos_checkout(tmp_path: Path) -> Path:
+    parts = f"class OpenAIClient:\n    def __init__(self, **k):\n        {REFUSES}\ndef get_embedding(*a, **k):\n    {REFUSES}"
+    write_package(tmp_path / "MemoryOS/memoryos-pypi", memoryos=MEMORYOS, utils=parts)
+    return tmp_path / "MemoryOS"
+
+
+def turns(*texts: str, user: str = "ada") -> list[Note]:
+    roles = ("user", "assistant")
+    return [
+        Note(user_id=user, text=text, kind="turn", role=roles[n % 2], session_id="s", turn=n)  # type: ignore[arg-type]
+        for n, text in enumerate(texts)
+    ]
+
+
+TALK = turns("my brother Tom lives in Lyon", "how nice", "peanuts make me ill", "noted")
+
+
+def test_an_exchange_begins_with_the_user() -> None:
+    assistant = Note(user_id="ada", text="hello", kind="turn", role="assistant")
+    assert [list(one) for one in exchanges([assistant, *TALK])] == [TALK[:2], TALK[2:]]
+    assert len({folder_name(user) for user in ("ada", " ada", "../ada", "ADA", "\ud800")}) == 5
+
+
+# A-MEM
+
+
+async def test_amem_serves_each_user_by_an_instance_of_their_own(
+    amem_checkout: Path, words: Embeds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel(lambda request: '{"context": "about ' + request.messages[0].content[9:14] + '"}')
+    before = set(sys.modules)
+    store = open_store("amem", model=model, embedder=words, at=str(amem_checkout))
+    await store.add("ada", TALK)
+    other = turns("my brother Bob lives in Rome", user="ben")
+    await store.add("ben", other)
+    assert [one.note for one in await store.search("ada", "where does my brother live", limit=1)] == TALK[:1]
+    assert [one.note for one in await store.search("ben", "where does my brother live", limit=9)] == other
+    exported = await store.export("ada")
+    assert exported[:4] == TALK
+    assert (exported[4].text, exported[4].label, exported[4].sources) == ("about my br", "context", (TALK[0].id,))
+    new = await store.update("ada", TALK[2].id, "nuts of any kind make me ill")
+    await store.delete("ada", TALK[1].id)
+    left = [note for note in await store.export("ada") if note.kind == "turn"]
+    assert [note.id for note in left] == [TALK[0].id, new, TALK[3].id]
+    assert [one.note.id for one in await store.search("ada", "nuts of any kind", limit=1)] == [new]
+    with pytest.raises(ArtifactError):
+        await store.delete("ada", TALK[1].id)
+    await store.delete_all("ada")
+    assert (await store.export("ada"), len(await store.export("ben"))) == ([], 2)
+    await store.aclose()
+    assert {name for name in sys.modules if name.startswith("_peregrm_checkout")} <= before
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind"), [("General words", "unparsable"), (ModelUnavailable("nobody answers"), "unavailable")]
+)
+async def test_amem_tells_what_it_passes_over(
+    amem_checkout: Path, words: Embeds, entry: ScriptEntry, kind: str
+) -> None:
+    store = open_store("amem", model=ScriptedModel(lambda _: entry), embedder=words, at=str(amem_checkout))
+    added = await store.add("ada", TALK[:1])
+    assert (added.ids, [failure.kind for failure in added.failures]) == ((TALK[0].id,), [kind])
+    assert await store.export("ada") == TALK[:1]
+    await store.aclose()
+
+
+async def test_a_fatal_error_comes_through_foreign_code(amem_checkout: Path, words: Embeds) -> None:
+    model = ScriptedModel(lambda _: ModelAuthError("no key"))
+    store = open_store("amem", model=model, embedder=words, at=str(amem_checkout))
+    with pytest.raises(ModelAuthError):
+        await store.add("ada", TALK)
+    assert len(model.requests) == 1
+    await store.aclose()
+
+
+async def test_a_checkout_that_cannot_be_used_is_told(amem_checkout: Path, words: Embeds, tmp_path: Path) -> None:
+    model = ScriptedModel([])
+    with pytest.raises(SettingsError, match="checkout of A-MEM"):
+        open_store("amem", model=model, embedder=words)
+    with pytest.raises(SettingsError, match="not a checkout of MemoryOS"):
+        open_store("memoryos", model=model, embedder=words, at=str(tmp_path))
+    with pytest.raises(SettingsError, match="memory only"):
+        open_store("amem", tmp_path / "x", model=model, embedder=words, at=str(amem_checkout))
+    file = amem_checkout / "agentic_memory" / "memory_system.py"
+    for text, error, what in (
+        (
+            "try:\n    from .chroma import x\nexcept ImportError:\n    import chroma_of_old\n",
+            DependencyError,
+            r"\.chroma",
+        ),
+        ("class AgenticMemorySystem: ...", SettingsError, "ChromaRetriever"),
+    ):
+        file.write_text(text)
+        importlib.invalidate_caches()
+        store = open_store("amem", model=model, embedder=words, at=str(amem_checkout))
+        with pytest.raises(error, match=what):
+            await store.add("ada", TALK)
+        await store.aclose()
+
+
+# MemoryOS
+
+
+async def test_memoryos_takes_exchanges_and_forgets_users_whole(
+    memoryos_checkout: Path, words: Embeds, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel(lambda _: "a profile of the user")
+    path = tmp_path / "kept"
+    store = open_store("memoryos", path, model=model, embedder=words, at=str(memoryos_checkout))
+    assert (store.capabilities.takes, store.capabilities.delete, store.capabilities.update) == (("turn",), False, False)
+    await store.add("../ada", [note.model_copy(update={"user_id": "../ada"}) for note in TALK])
+    added = await store.add("ada", TALK)
+    assert added.ids == tuple(note.id for note in TALK)
+    assert (await store.add("ada", TALK[:2])).ids == added.ids[:2]
+    found = [one.note for one in await store.search("ada", "what about peanuts", limit=5)]
+    assert [note.text for note in found] == [
+        "knows my brother Tom lives in Lyon",
+        "peanuts make me ill",
+        "a profile of the user",
+        "my brother Tom lives in Lyon",
+    ]
+    assert found[1] == TALK[2]
+    for refused in (store.delete("ada", TALK[0].id), store.update("ada", TALK[0].id, "x")):
+        with pytest.raises(SettingsError):
+            await refused
+    with pytest.raises(SettingsError):
+        await store.add("ada", [Note(user_id="ada", text="a fact")])
+    await store.aclose()
+
+    store = open_store("memoryos", path, model=model, embedder=words, at=str(memoryos_checkout))
+    assert (await store.export("ada"))[:4] == TALK
+    await store.delete_all("ada")
+    assert await store.export("ada") == []
+    await store.aclose()
+    held = "".join(file.read_text() for file in path.rglob("*.json*"))
+    assert (held.count("Lyon"), folder_name("../ada") in {child.name for child in path.iterdir()}) == (2, True)
+    assert capsys.readouterr().out == ""
+
+
+async def test_memoryos_invents_nothing_from_a_failed_call(memoryos_checkout: Path, words: Embeds) -> None:
+    model = ScriptedModel(lambda _: ModelUnavailable("nobody answers"))
+    store = MemoryOsStore(model, memoryos_checkout, embedder=words)
+    added = await store.add("ada", TALK)
+    assert [failure.kind for failure in added.failures] == ["unavailable"] * 2
+    assert [note.label for note in (await store.export("ada"))[4:]] == ["knowledge"]
+    await store.aclose()
+    with pytest.raises(SettingsError, match="closed"):
+        await store.export("ada")
+
+
+# Letta
+
+
+class FakeLetta:
+    """A server with the five paths of Letta's API that the store uses, in the shapes of its client's types."""
+
+    def __init__(self) -> None:
+        self.agents: dict[str, dict[str, Any]] = {}
+        self.passages: dict[str, list[dict[str, Any]]] = {}
+        self.answer: web.Response | None = None
+        self.calls: list[tuple[str, str]] = []
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        self.calls.append((request.method, request.path))
+        if self.answer is not None:
+            return self.answer
+        parts = request.path.strip("/").split("/")[2:]
+        if not parts:
+            return await self.serve_agents(request)
+        agent = parts[0]
+        if request.method == "DELETE" and len(parts) == 1:
+            del self.agents[agent], self.passages[agent]
+            return web.json_response({"message": "deleted"})
+        rows = self.passages[agent]
+        if request.method == "POST":
+            body = await request.json()
+            number = sum(len(each) for each in self.passages.values())
+            rows.append({"id": f"passage-{number}-{len(self.calls)}", "embedding": None, **body})
+            return web.json_response(rows[-1:])
+        if request.method == "DELETE":
+            self.passages[agent] = [row for row in rows if row["id"] != parts[2]]
+            return web.Response(status=204)
+        if parts[-1] == "search":
+            wanted = set(request.query["query"].split())
+            near = sorted(rows, key=lambda row: -len(wanted & set(row["text"].split())))
+            results = [{"id": r["id"], "content": r["text"], "timestamp": "", "tags": r["tags"]} for r in near]
+            results = results[: int(request.query["top_k"])]
+            return web.json_response({"count": len(results), "results": results})
+        ids = [row["id"] for row in rows]
+        start = ids.index(request.query["after"]) + 1 if "after" in request.query else 0
+        return web.json_response(rows[start : start + int(request.query["limit"])])
+
+    async def serve_agents(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.json_response([a for a in self.agents.values() if a["name"] == request.query["name"]])
+        body = await request.json()
+        agent = f"agent-{len(self.agents)}"
+        self.agents[agent] = {"id": agent, **body}
+        self.passages[agent] = []
+        return web.json_response(self.agents[agent])
+
+
+@pytest.fixture
+async def letta() -> AsyncIterator[tuple[FakeLetta, MemoryStore]]:
+    fake = FakeLetta()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", fake.serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    store = open_store("letta", at=f"http://{host}:{port}/")
+    yield fake, store
+    await store.aclose()
+    await store.aclose()
+    await runner.cleanup()
+
+
+async def test_letta_keeps_notes_whole_in_an_agent_a_user(letta: tuple[FakeLetta, MemoryStore], note: MakeNote) -> None:
+    fake, store = letta
+    assert (await store.search("ada", "Tom", limit=3), fake.agents) == ([], {})
+    fact = note("has a brother", label="Social_Relationships/Family", supersedes=("not-1",))
+    assert (await store.add("ada", [*TALK, fact, fact])).ids == tuple(n.id for n in (*TALK, fact))
+    await store.add("ada", TALK[:1])
+    other = note("brother Tom of ben", user="ben")
+    await store.add("ben", [other])
+    assert await store.export("ada") == [*TALK, fact]
+    found = await store.search("ada", "brother Tom", limit=2)
+    assert ([one.note for one in found], [one.score for one in found]) == ([TALK[0], fact], [1.0, 0.5])
+    new = await store.update("ada", TALK[2].id, "nuts make me ill")
+    await store.delete("ada", TALK[0].id)
+    assert [n.id for n in await store.export("ada")] == [TALK[1].id, TALK[3].id, fact.id, new]
+    with pytest.raises(ArtifactError):
+        await store.delete("ada", TALK[0].id)
+    await store.delete_all("ada")
+    assert (await store.export("ada"), await store.export("ben")) == ([], [other])
+    assert {row["model"] for row in fake.agents.values()} == {"letta/letta-free"}
+
+
+async def test_letta_lists_more_than_a_page(letta: tuple[FakeLetta, MemoryStore], note: MakeNote) -> None:
+    _, store = letta
+    notes = [note(f"fact {n}") for n in range(205)]
+    await store.add("ada", notes)
+    assert await store.export("ada") == notes
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (web.Response(status=401), ModelAuthError),
+        (web.Response(status=500, text="<html>"), ModelProtocolError),
+        (web.Response(text="<html>"), ModelProtocolError),
+        (web.json_response({"agents": []}), ModelProtocolError),
+    ],
+)
+async def test_letta_says_what_is_wrong(
+    letta: tuple[FakeLetta, MemoryStore], answer: web.Response, error: type[Exception]
+) -> None:
+    fake, store = letta
+    fake.answer = answer
+    with pytest.raises(error, match="Letta server"):
+        await store.add("ada", TALK)
+
+
+async def test_no_letta_server_is_told() -> None:
+    for url in ("127.0.0.1:8283", "http://user:pass@host", "ftp://host"):
+        with pytest.raises(SettingsError, match="URL of a Letta server"):
+            LettaStore(url)
+    with pytest.raises(SettingsError, match="URL of a Letta server"):
+        open_store("letta")
+    store = LettaStore("http://127.0.0.1:9")
+    with pytest.raises(ModelUnavailable, match="does not answer"):
+        await store.add("ada", TALK)
+    await store.aclose()
+
+
+# mem0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mem0") is not None, reason="mem0 is installed")
+def test_mem0_says_what_to_install() -> None:
+    with pytest.raises(DependencyError, match=r"peregrm\[mem0\]"):
+        open_store("mem0", model=ScriptedModel([]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("mem0") is None, reason="mem0 is not installed")
+async def test_mem0_keeps_facts_with_their_sources(tmp_path: Path) -> None:
+    def play(request: Request) -> ScriptEntry:
+        new = request.messages[1].content.rpartition("## New Messages")[2]
+        facts: Sequence[str] = ("has a brother Tom in Lyon",) if "Tom" in new else ()
+        if "peanuts" in new:
+            return "no facts today"
+        rows = [f'{{"id": "{n}", "text": "{fact}", "attributed_to": "user"}}' for n, fact in enumerate(facts)]
+        return f'{{"memory": [{", ".join(rows)}]}}'
+
+    store = open_store("mem0", tmp_path, model=ScriptedModel(play))
+    added = await store.add(" ada", [note.model_copy(update={"user_id": " ada"}) for note in TALK])
+    assert [failure.kind for failure in added.failures] == ["unparsable"]
+    (fact,) = await store.export(" ada")
+    assert (added.ids, fact.kind, len(fact.sources)) == ((fact.id,), "derived", 2)
+    assert [one.note for one in await store.search(" ada", "my brother", limit=3)] == [fact]
+    assert await store.search("ada", "my brother", limit=3) == []
+    new = await store.update(" ada", fact.id, "has a brother Tom in Nice")
+    await store.aclose()
+    store = open_store("mem0", tmp_path, model=ScriptedModel(play))
+    assert [one.id for one in await store.export(" ada")] == [new]
+    await store.delete(" ada", new)
+    assert await store.export(" ada") == []
+    await store.delete_all(" ada")
+    await store.aclose()
+    assert not any(b"brother" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
