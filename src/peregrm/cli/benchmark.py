@@ -1,90 +1,158 @@
-"""The command that runs public benchmarks."""
+"""The commands that run public benchmarks: `peregrm benchmark NAME`, each in a module of its own; here AlpsBench."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from peregrm.cli.app import app
+from peregrm.cli.benchmark_run import Asked as Models
+from peregrm.cli.benchmark_run import LimitOpt, SeedOpt, run_benchmark
 from peregrm.cli.common import say, settings_of, with_bars
-from peregrm.cli.options import BudgetOpt, ConfigOpt, DryOpt, JsonOpt, ModelOpt
+from peregrm.cli.options import BudgetOpt, ConfigOpt, DryOpt, JsonOpt, JudgeOpt, ModelOpt
 from peregrm.errors import SettingsError
 
 if TYPE_CHECKING:
     from peregrm.evaluation.benchmarks.alpsbench.packets import Packet
     from peregrm.evaluation.benchmarks.alpsbench.result import Task1Result
     from peregrm.evaluation.benchmarks.alpsbench.run import Method
+    from peregrm.evaluation.benchmarks.common import Outcome
     from peregrm.mapping import Progress
     from peregrm.models.base import Model
     from peregrm.models.ledger import Ledger
     from peregrm.pipeline.plan import PlannedCalls
     from peregrm.settings import Settings
 
-__all__: list[str] = []
+__all__ = ["benchmarks", "judge_reasons"]
 
 EXTRACTIVE, MODEL = "extractive", "model"
-DEFAULT_CALLS = Path("peregrm-benchmark.calls.sqlite")
+TASKS = (1, 2, 3, 4)
+EMBEDDED_CONTEXT = 4096
 
-NameArg = Annotated[str, typer.Argument(help="alpsbench (task 1: memory extraction).")]
 DataOpt = Annotated[Path, typer.Option("--data", help="File of the benchmark.")]
-TaskOpt = Annotated[int, typer.Option("--task", min=1, help="Which of its tasks.")]
+TaskOpt = Annotated[
+    int, typer.Option("--task", min=1, help="1 extraction, 2 update, 3 retrieval, 4 response (with a judge).")
+]
 MethodOpt = Annotated[
     str | None,
-    typer.Option("--method", help="extractive or model. Default: extractive, and model too where --model is given."),
+    typer.Option(
+        "--method", help="Task 1: extractive or model. Default: extractive, and model too where --model is given."
+    ),
 ]
-FileOpt = Annotated[
+OutOpt = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="File for the result as JSON; a model's answers are kept in a cache beside it."),
+    typer.Option("--out", "-o", help="Folder of result, items and call cache. Default: peregrm-alpsbench-taskN."),
 ]
 
 
 class _Asked(NamedTuple):
-    """What the command line says, for whichever benchmark it names."""
+    """What the command line says."""
 
     data: Path
     task: int
     model: str | None
+    judge: str | None
     method: str | None
+    limit: int | None
+    seed: int
     settings: Settings
     dry_run: bool
     as_json: bool
-    out: Path | None
+    out: Path
 
 
-@app.command()
-def benchmark(
-    name: NameArg,
+benchmarks = typer.Typer(
+    help="Run a public benchmark on files you have.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
+"""The group that every benchmark's command joins."""
+
+app.add_typer(benchmarks, name="benchmark")
+
+
+@benchmarks.callback()
+def _group() -> None:
+    """Run a public benchmark on files you have."""
+
+
+@benchmarks.command()
+def alpsbench(
     data: DataOpt,
     task: TaskOpt = 1,
     model: ModelOpt = None,
+    judge: JudgeOpt = None,
     method: MethodOpt = None,
+    limit: LimitOpt = None,
+    seed: SeedOpt = 0,
     failure_budget: BudgetOpt = None,
-    out: FileOpt = None,
+    out: OutOpt = None,
     config: ConfigOpt = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
-    """Run a public benchmark on files you have, beside the answers of others that they hold and the published scores."""
-    if name not in BENCHMARKS:
-        raise SettingsError(f"there is no benchmark {name!r}; there is: {', '.join(sorted(BENCHMARKS))}")
+    """AlpsBench: memories from a dialogue, their update, the one a message needs, answers that use them."""
     settings = settings_of(config, failure_budget=failure_budget)
-    BENCHMARKS[name](_Asked(data, task, model, method, settings, dry_run, json_, out))
+    folder = out or Path(f"peregrm-alpsbench-task{task}")
+    asked = _Asked(data, task, model, judge, method, limit, seed, settings, dry_run, json_, folder)
+    if task not in TASKS:
+        raise SettingsError(f"alpsbench: there is no task {task}; there is: {', '.join(map(str, TASKS))}")
+    if task != 4 and judge is not None:
+        raise SettingsError(f"alpsbench: task {task} has no judge: leave out --judge")
+    if task == 1:
+        _extraction(asked)
+    else:
+        _with_model(asked)
 
 
-def _alpsbench(asked: _Asked) -> None:
+def _extraction(asked: _Asked) -> None:
+    """Task 1, which other methods and recorded answers share."""
     from peregrm.evaluation.benchmarks.alpsbench.packets import read_packets
+    from peregrm.evaluation.benchmarks.common import choose
 
-    if asked.task != 1:
-        raise SettingsError(f"alpsbench: there is no task {asked.task} here; there is: 1")
     methods = _methods(asked)
     packets = read_packets(asked.data)
+    if asked.limit is not None:
+        packets = choose(
+            packets, asked.limit, asked.seed, lambda each: each.packet_id, lambda each: each.history.language
+        )
     if asked.dry_run:
         _print_planned(packets, methods, asked)
     else:
-        _run_alpsbench(packets, methods, asked)
+        _run_extraction(packets, methods, asked)
+
+
+def _with_model(asked: _Asked) -> None:
+    """Tasks 2 to 4, which a model does."""
+    from peregrm.evaluation.benchmarks.speech import Manner
+
+    if asked.method not in (None, MODEL):
+        raise SettingsError(f"alpsbench: task {asked.task} is done by a model: leave out --method")
+    run = asked.settings.run
+    spec = asked.model or run.model
+    judge = asked.judge or spec
+    context = EMBEDDED_CONTEXT if spec == "embedded" or spec.startswith("gguf:") else run.context
+    manner = Manner(run.max_new_tokens, run.temperature, asked.seed, judge_reasons(judge, asked.settings))
+
+    async def work(models: Sequence[Model], bars: Progress) -> Outcome:
+        from peregrm.evaluation.benchmarks.alpsbench.response_run import run_task4
+        from peregrm.evaluation.benchmarks.alpsbench.retrieval import run_task3
+        from peregrm.evaluation.benchmarks.alpsbench.update_run import run_task2
+
+        if asked.task == 2:
+            return await run_task2(asked.data, models[0], manner, bars, context=context, limit=asked.limit)
+        if asked.task == 3:
+            return await run_task3(asked.data, models[0], manner, bars, limit=asked.limit)
+        return await run_task4(asked.data, (models[0], models[-1]), manner, bars, context=context, limit=asked.limit)
+
+    specs = [spec, judge] if asked.task == 4 else [spec]
+    run_benchmark(Models(specs, asked.settings, asked.out, asked.dry_run, asked.as_json), work)
+
+
+def judge_reasons(spec: str, settings: Settings) -> bool:
+    """Tell whether a model says why before it decides: as the settings have it, `auto` being all but the embedded one."""
+    return spec != "embedded" if settings.run.reasons == "auto" else settings.run.reasons == "yes"
 
 
 def _methods(asked: _Asked) -> list[str]:
@@ -97,7 +165,7 @@ def _methods(asked: _Asked) -> list[str]:
     return [EXTRACTIVE] if asked.model is None else [EXTRACTIVE, MODEL]
 
 
-def _run_alpsbench(packets: list[Packet], methods: list[str], asked: _Asked) -> None:
+def _run_extraction(packets: list[Packet], methods: list[str], asked: _Asked) -> None:
     from peregrm.evaluation.benchmarks.alpsbench.run import run_task1
     from peregrm.models.cache import CallCache
     from peregrm.models.ledger import Ledger
@@ -111,17 +179,16 @@ def _run_alpsbench(packets: list[Packet], methods: list[str], asked: _Asked) -> 
         own = _extractive(methods)
         if MODEL not in methods:
             return await run_task1(packets, own, bars)
-        calls = DEFAULT_CALLS if asked.out is None else asked.out.with_suffix(".calls.sqlite")
-        with CallCache(calls) as cache:
+        with CallCache(asked.out / "calls.sqlite") as cache:
             opened = open_model(spec, asked.settings, cache=cache, ledger=ledger)
             try:
                 return await run_task1(packets, {**own, model_name(spec, asked.settings): _of_model(opened)}, bars)
             finally:
                 await opened.aclose()
 
+    asked.out.mkdir(parents=True, exist_ok=True)
     result = with_bars(work)
-    if asked.out is not None:
-        replace_text(asked.out, result.model_dump_json(indent=1) + "\n")
+    replace_text(asked.out / "result.json", result.model_dump_json(indent=1) + "\n")
     _print_result(result, ledger if MODEL in methods else None, asked)
     _check_budget(result, asked)
 
@@ -194,8 +261,7 @@ def _print_result(result: Task1Result, ledger: Ledger | None, asked: _Asked) -> 
             f"{used.calls} model calls, {used.input_tokens} input and {used.output_tokens} output tokens; "
             f"cost of this command {'unknown' if cost is None else f'{cost:.4f}'}"
         )
-    if asked.out is not None:
-        say(f"Result: {asked.out}")
+    say(f"Result: {asked.out / 'result.json'}")
 
 
 def _check_budget(result: Task1Result, asked: _Asked) -> None:
@@ -206,8 +272,4 @@ def _check_budget(result: Task1Result, asked: _Asked) -> None:
     for row in result.rows:
         if row.kind == "own":
             budget.add(len(row.packets), [packet.failure for packet in row.packets if packet.failure is not None])
-    budget.check(asked.out or DEFAULT_CALLS)
-
-
-BENCHMARKS: dict[str, Callable[[_Asked], None]] = {"alpsbench": _alpsbench}
-"""Each benchmark by its name: what runs it."""
+    budget.check(asked.out)

@@ -12,7 +12,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from peregrm.cli import app, benchmark, main
+from peregrm.cli import app, main
 from peregrm.evaluation.benchmarks.alpsbench.console import print_task1
 from peregrm.evaluation.benchmarks.alpsbench.packets import read_packets
 from peregrm.evaluation.benchmarks.alpsbench.result import task1_result
@@ -56,16 +56,18 @@ def test_the_command_is_there() -> None:
     assert "benchmark" in typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
-def test_an_unknown_name_lists_what_there_is(run: Run, packets_file: MakePackets) -> None:
+def test_an_unknown_name_is_said(run: Run, packets_file: MakePackets) -> None:
     code, _, said = run("eqbench", "--data", packets_file())
-    assert code == 1
-    assert said.strip() == "peregrm: there is no benchmark 'eqbench'; there is: alpsbench"
+    assert code == 2
+    assert "No such command 'eqbench'" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--task", 2), "there is no task 2 here"),
+        (("--task", 5), "there is no task 5; there is: 1, 2, 3, 4"),
+        (("--task", 2, "--method", "extractive"), "task 2 is done by a model"),
+        (("--task", 3, "--judge", "embedded"), "task 3 has no judge"),
         (("--method", "magic"), "unknown method 'magic'; there is: extractive, model"),
         (("--method", "extractive", "--model", "embedded"), "asks no model"),
         (("--model", "nowhere"), "model 'nowhere'"),
@@ -80,14 +82,14 @@ def test_what_makes_no_sense_is_one_line(
 
 
 def test_the_table_and_the_file(run: Run, packets_file: MakePackets, tmp_path: Path) -> None:
-    code, out, said = run("alpsbench", "--data", packets_file(), "--out", tmp_path / "result.json")
+    code, out, said = run("alpsbench", "--data", packets_file(), "--out", tmp_path / "r")
     assert code == 0
     for name in ("extractive", "gpt-5.2", "qwen3-max", "blind"):
         assert name in out
     assert "2 packets of 2 users; 2 references, and 2 that annotators marked as wrong" in out
-    stored = json.loads((tmp_path / "result.json").read_text("utf-8"))
+    stored = json.loads((tmp_path / "r" / "result.json").read_text("utf-8"))
     assert {row["method"] for row in stored["rows"]} == {"extractive", "gpt-5.2", "qwen3-max", "blind"}
-    assert not list(tmp_path.glob("*.sqlite"))
+    assert not list(tmp_path.rglob("*.sqlite"))
     assert "Result:" in said
 
 
@@ -112,11 +114,18 @@ def test_a_model_that_never_answers_is_an_error_after_the_result(
     use_model(monkeypatch, ScriptedModel(lambda request: "no"))
     many = [json.loads(line) for line in packets_file().read_text("utf-8").splitlines()]
     file = packets_file(*({**many[0], "session_id": f"s{n}"} for n in range(6)))
-    arguments = ("--method", "model", "--model", "small@http://127.0.0.1:9/v1", "-o", tmp_path / "r.json")
+    arguments = ("--method", "model", "--model", "small@http://127.0.0.1:9/v1", "-o", tmp_path / "r")
     code, _, said = run("alpsbench", "--data", file, *arguments)
     assert code == 1
     assert "6 of 6 model answers could not be used" in said
-    assert (tmp_path / "r.json").exists()
+    assert (tmp_path / "r" / "result.json").exists()
+
+
+def test_fewer_packets_and_a_folder_by_default(run: Run, packets_file: MakePackets, tmp_path: Path) -> None:
+    code, out, _ = run("alpsbench", "--data", packets_file(), "--limit", 1, "--json")
+    assert code == 0
+    assert json.loads(out)["packets"] == 1
+    assert json.loads((tmp_path / "peregrm-alpsbench-task1" / "result.json").read_text("utf-8")) == json.loads(out)
 
 
 def test_a_plan_asks_no_model(run: Run, packets_file: MakePackets) -> None:
@@ -126,10 +135,6 @@ def test_a_plan_asks_no_model(run: Run, packets_file: MakePackets) -> None:
     (row,) = json.loads(out)
     assert (row["purpose"], row["calls"]) == ("memories", 2)
     assert run("alpsbench", "--data", packets_file(), "--dry-run")[0] == 0
-
-
-def test_every_benchmark_named_in_the_help_exists() -> None:
-    assert set(benchmark.BENCHMARKS) == {"alpsbench"}
 
 
 def test_markup_in_the_name_of_a_model_is_printed_as_it_is(packets_file: MakePackets) -> None:

@@ -5,16 +5,16 @@
  "llm_outputs": {MODEL: {"raw_output", "memory_items": [...]}}}}
 ```
 Annotators left memories in the reference that they marked as wrong (`[ERROR: ...]`); these are kept apart, for they are not what a
-method should find. A recorded call without an answer stands in the files as an empty list of memories; here it is a failure. A packet
-whose `available_tasks` say that it has no task 1 is passed over. Left out on purpose: the other tasks.
+method should find. A recorded call without an answer stands in the files as an empty list of memories; here it is a failure. Tasks 2 to 4
+are read by the modules of their own, which share `read_task`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field
 
@@ -27,7 +27,9 @@ from peregrm.histories.memories import check_items, resolve_memories
 from peregrm.histories.turns import parse_session, text_id
 from peregrm.records import Failure, History, Part, Session
 
-__all__ = ["Answer", "Packet", "read_packets"]
+__all__ = ["Answer", "Packet", "history_of", "read_packets", "read_task"]
+
+T = TypeVar("T")
 
 RECORDED = "recorded"
 """The stage of failures that stand in the file."""
@@ -51,51 +53,60 @@ class Packet(Part):
 
 
 def read_packets(path: Path) -> list[Packet]:
-    """Read the packets of a file (JSON, one a line or a list, also .gz), in their order.
+    """Read the packets of a file (JSON, one a line or a list, also .gz) that have task 1, in their order.
+
+    Raises `InputError`, naming the packet, for one that cannot be read or stands there twice, and where there is none.
+    """
+    return read_task(path, "task1", dict, _packet)
+
+
+def read_task(path: Path, name: str, kind: type, parse: Callable[[Row, str, str], T]) -> list[T]:
+    """Return what `parse` makes of every packet of a file that has the task `name`, in their order.
+
+    `kind` is the JSON type of the task; `parse` is given the row, the packet's id, and what error messages start with. A packet whose
+    `available_tasks` say that it has no such task is passed over.
 
     Raises `InputError`, naming the packet, for one that cannot be read or stands there twice, and where there is none.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    packets: dict[str, Packet] = {}
+    parsed: dict[str, T] = {}
     for row in read_rows(path):
         if isinstance(row, InputError):
             raise row
-        packet = _packet(row)
-        if packet is None:
+        if not isinstance(row.value, Mapping) or name not in row.value or "dialogue" not in row.value:
+            raise InputError(
+                f"{row.where}: no AlpsBench packet, which has `dialogue` and `{name}`; it is {describe(row.value)}"
+            )
+        packet_id = text_id(row.value, "session_id", row.where)
+        if packet_id is None:
+            raise InputError(f"{row.where}: the packet has no session_id")
+        where = f"{row.where}: packet {packet_id}"
+        tasks = optional(row.value, "available_tasks", dict, where)
+        if tasks is not None and tasks.get(name) is False:
             continue
-        if packet.packet_id in packets:
-            raise InputError(f"{row.where}: packet {packet.packet_id} stands there twice")
-        packets[packet.packet_id] = packet
-    if not packets:
-        raise InputError(f"{path}: holds no packet with task 1")
-    return list(packets.values())
+        required(row.value, name, kind, where)
+        if packet_id in parsed:
+            raise InputError(f"{row.where}: packet {packet_id} stands there twice")
+        parsed[packet_id] = parse(row, packet_id, where)
+    if not parsed:
+        raise InputError(f"{path}: holds no packet with {name.replace('task', 'task ')}")
+    return list(parsed.values())
 
 
-def _packet(row: Row) -> Packet | None:
-    if not isinstance(row.value, Mapping) or "task1" not in row.value or "dialogue" not in row.value:
-        raise InputError(
-            f"{row.where}: no AlpsBench packet, which has `dialogue` and `task1`; it is {describe(row.value)}"
-        )
-    packet_id = text_id(row.value, "session_id", row.where)
-    if packet_id is None:
-        raise InputError(f"{row.where}: the packet has no session_id")
-    where = f"{row.where}: packet {packet_id}"
-    tasks = optional(row.value, "available_tasks", dict, where)
-    if tasks is not None and tasks.get("task1") is False:
-        return None
-    task = required(row.value, "task1", dict, where)
+def _packet(row: Row, packet_id: str, where: str) -> Packet:
+    task = row.value["task1"]
     references, rejected = _references(task, where)
     return Packet(
         packet_id=packet_id,
-        history=_history(row, packet_id, where),
+        history=history_of(row, packet_id, where),
         references=references,
         rejected=rejected,
         answers=dict(_answers(task, where)),
     )
 
 
-def _history(row: Row, packet_id: str, where: str) -> History:
+def history_of(row: Row, packet_id: str, where: str) -> History:
     """Return the dialogue alone: nothing of the reference goes along to those who are asked."""
     notes: Counter[str] = Counter()
     raw = required(row.value, "dialogue", list, where)

@@ -1,0 +1,1 @@
+"""How well memory stores find the right memory, and how well they keep silent where there is none."""
