@@ -1,8 +1,7 @@
 """The policy's prompt and what becomes of its output: training and evaluation share this one place.
 
-Two settings: `generic` sees the message alone, `personalized` sees persona and memories as well. A thinking model's reasoning is
-taken off before anybody judges the reply; reasoning that never ended means that there is no reply, which is a failure and not an
-empty text.
+A setting is what a policy gets to see of the user beside the message. A thinking model's reasoning is taken off before anybody judges the
+reply; reasoning that never ended means that there is no reply, which is a failure and not an empty text.
 """
 
 from __future__ import annotations
@@ -10,20 +9,32 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from peregrm.context import known_facts, language_name, persona_text
+from peregrm.context import known_facts, language_name, memory_list, persona_text
 from peregrm.errors import ModelError
 from peregrm.models.base import Message, Model, Request
 from peregrm.prompts import Untrusted, render
 from peregrm.records import Case, Failure, Reply, Usage
 from peregrm.text import THINK_CLOSE, THINK_OPEN
 
-__all__ = ["SETTINGS", "Setting", "policy_messages", "reply_from_output", "split_thinking", "write_reply"]
+__all__ = [
+    "RUN_SETTINGS",
+    "SETTINGS",
+    "Setting",
+    "policy_messages",
+    "policy_prompt",
+    "reply_from_output",
+    "split_thinking",
+    "write_reply",
+]
 
 STAGE = "replies"
 
-Setting = Literal["generic", "personalized"]
-SETTINGS: tuple[Setting, ...] = ("generic", "personalized")
-"""What a policy gets to see; the names double as policy names in reports."""
+Setting = Literal["generic", "history", "memories", "personalized", "retrieved"]
+SETTINGS: tuple[Setting, ...] = ("generic", "history", "memories", "personalized", "retrieved")
+"""The message alone; all that was said before; the true memories; persona and memories; what a memory store found for the message."""
+
+RUN_SETTINGS: tuple[Setting, ...] = ("generic", "personalized")
+"""Those that every run tries; the names double as policy names in its report."""
 
 _THINKING = re.compile(f"{THINK_OPEN.pattern}(.*?){THINK_CLOSE.pattern}", re.DOTALL | re.IGNORECASE)
 
@@ -52,27 +63,43 @@ def split_thinking(output: str) -> Split:
     return Split("\n".join(thoughts), rest.strip(), closed=True)
 
 
-def policy_messages(case: Case, setting: Setting) -> tuple[Message, ...]:
-    """Return the prompt of a policy for one case."""
-    query = Untrusted(case.query)
-    language = language_name(case.language)
-    if setting == "generic":
-        return render("reply_generic", query=query, language=language)
-    return render(
-        "reply_personalized",
-        persona=persona_text(case.persona),
-        memories=known_facts(case.persona, case.memories),
-        query=query,
-        language=language,
-    )
+def policy_prompt(setting: Setting) -> str:
+    """Return the name of the prompt of a setting."""
+    return "reply_memories" if setting == "retrieved" else f"reply_{setting}"
+
+
+def policy_messages(case: Case, setting: Setting, known: Untrusted | None = None) -> tuple[Message, ...]:
+    """Return the prompt of a policy for one case.
+
+    `known` is what the case does not hold: the conversation for `history`, what was found for `retrieved`. Raises `ValueError` where it is
+    missing.
+    """
+    given: dict[str, Untrusted] = {}
+    if setting == "memories":
+        given = {"memories": memory_list(case.memories)}
+    elif setting == "personalized":
+        given = {"persona": persona_text(case.persona), "memories": known_facts(case.persona, case.memories)}
+    elif setting != "generic":
+        if known is None:
+            raise ValueError(f"the setting {setting!r} needs what is known of the user")
+        given = {"history" if setting == "history" else "memories": known}
+    return render(policy_prompt(setting), query=Untrusted(case.query), language=language_name(case.language), **given)
 
 
 async def write_reply(
-    model: Model, case: Case, setting: Setting, *, policy: str, max_tokens: int, temperature: float, seed: int
+    model: Model,
+    case: Case,
+    setting: Setting,
+    *,
+    policy: str,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+    known: Untrusted | None = None,
 ) -> Reply:
-    """Let `model` answer one case; a call that fails gives a reply with its failure."""
+    """Let `model` answer one case; a call that fails gives a reply with its failure. `known` as in `policy_messages`."""
     request = Request(
-        messages=policy_messages(case, setting),
+        messages=policy_messages(case, setting, known),
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,

@@ -31,7 +31,8 @@ def print_summary(console: Console, summary: Summary) -> None:
     _say(console, f"\n{judge_note(summary.judge)}\n", "bold")
     _say(
         console,
-        f"{summary.users} users, {summary.generated_cases} generated cases, {summary.gold_cases} hand-written cases; "
+        f"{summary.users} users, {summary.generated_cases} generated cases, {summary.gold_cases} hand-written cases"
+        f"{f', {summary.flagged_cases} of all these flagged' if summary.flagged_cases else ''}; "
         f"model {summary.model}, judge {summary.judge}, {summary.samples} sample(s) a reply. "
         "Intervals: 95 %, clustered by user.",
         soft_wrap=True,
@@ -41,6 +42,10 @@ def print_summary(console: Console, summary: Summary) -> None:
         if rows:
             body = [(f"{n}. {row.policy}", row.measures) for n, row in enumerate(rows, start=1)]
             _print_measures(console, f"Policies on {title} cases", body)
+        rows = [row for row in summary.flagged if row.origin == origin]
+        if rows:
+            title = f"Flagged {title} cases, in no other table: judged by safe guidance alone"
+            _print_measures(console, title, [(row.policy, row.measures) for row in rows])
     comparisons = [(f"{_ORIGINS[c.origin]} cases", c.measures) for c in summary.comparisons]
     if comparisons:
         _print_measures(console, "Personalized minus generic: the model's own replies", comparisons, signed=True)
@@ -131,6 +136,8 @@ def print_cases(console: Console, views: Sequence[CaseView]) -> None:
         console.rule(_text(f"{case.user_id} · {case.category} · {_ORIGINS[case.origin]} · {case.id}"))
         _say(console, case.situation, "dim")
         _say(console, f"{case.query}\n", "bold")
+        if case.flags:
+            _say(console, f"flagged: {', '.join(case.flags)}; judged by safe guidance alone")
         if view.criteria.failure:
             _say(console, f"No criteria: {view.criteria.failure.reason}")
         for name, items in view.criteria.items:

@@ -20,7 +20,7 @@ from peregrm.store import index_by, join
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["CaseView", "ReplyView", "case_views", "format_estimate", "format_value", "judge_note", "markdown"]
+__all__ = ["CaseView", "ReplyView", "case_views", "format_estimate", "format_value", "judge_note", "markdown", "plain"]
 
 _MARKUP = re.compile(r"[\\`*_\[\]<>|~]")
 _LINE_START = re.compile(r"^(\d*)([#+\-=:.)])")
@@ -110,13 +110,13 @@ def markdown(summary: Summary, artifacts: Artifacts) -> str:
     return text.rstrip() + "\n"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return one line of Markdown that shows `text` as it is: what users and models wrote is never markup."""
     return _escaped(" ".join(text.split()))
 
 
 def _quote(text: str) -> str:
-    return "\n".join(f"> {_plain(line)}".rstrip() for line in text.strip().splitlines()) or "> (empty)"
+    return "\n".join(f"> {plain(line)}".rstrip() for line in text.strip().splitlines()) or "> (empty)"
 
 
 def _code(text: str) -> str:
@@ -137,5 +137,5 @@ def _environment() -> Environment:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(estimate=format_estimate, value=format_value, quote=_quote, plain=_plain, code=_code)
+    environment.filters.update(estimate=format_estimate, value=format_value, quote=_quote, plain=plain, code=_code)
     return environment

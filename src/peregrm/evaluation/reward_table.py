@@ -29,8 +29,9 @@ __all__ = ["MethodRun", "RewardRow", "RewardTable", "known_ranks", "print_reward
 class MethodRun(NamedTuple):
     """What one method made of the replies.
 
-    `seconds` is the elapsed time, `usage` what the scores rest on, `cost` the price in the currency of the settings, None where it is
-    unknown.
+    `seconds` is how long the calls took when they were made, one after another, also those that a cache answered since; for a method
+    without calls the elapsed time. `usage` is what the scores rest on, `cost` the price in the currency of the settings, None where it
+    is unknown.
     """
 
     scored: Sequence[Scored]
@@ -62,11 +63,15 @@ class RewardRow(Part):
 
 
 class RewardTable(Part):
-    """All methods in the order given; `model_dump(mode="json")` is the record of the comparison."""
+    """All methods in the order given; `model_dump(mode="json")` is the record of the comparison.
+
+    `flagged` cases show signs of danger: replies to them are judged by safe guidance alone, or not at all, and are not compared here.
+    """
 
     cases: int
     users: int
     rows: tuple[RewardRow, ...]
+    flagged: int = 0
 
 
 def known_ranks(pairs: Iterable[tuple[GoldCase, Case]]) -> dict[str, int]:
@@ -101,19 +106,20 @@ def reward_table(
     there = {case_id for own in replies.values() for case_id, _ in own}
     if not there <= cases.keys():
         raise ArtifactError(f"replies answer {min(there - cases.keys())}, which is not among the cases")
-    users = {case_id: cases[case_id].user_id for case_id in there}
+    users = {case_id: cases[case_id].user_id for case_id in there if not cases[case_id].flags}
     rows = tuple(_row(name, run, users, ranks or {}) for name, run in runs.items())
-    return RewardTable(cases=len(there), users=len(set(users.values())), rows=rows)
+    return RewardTable(cases=len(users), users=len(set(users.values())), rows=rows, flagged=len(there) - len(users))
 
 
 def _row(method: str, run: MethodRun, users: Mapping[str, str], ranks: Mapping[str, int]) -> RewardRow:
-    accuracy, scored, known = _accuracy(run.scored, users, ranks)
-    trials = [s.coverage for s in run.scored]
+    compared = [s for s in run.scored if s.reply.case_id in users]
+    accuracy, scored, known = _accuracy(compared, users, ranks)
+    trials = [s.coverage for s in compared]
     return RewardRow(
         method=method,
         judge=", ".join(dict.fromkeys(s.reward.judge for s in run.scored)),
-        replies=len(run.scored),
-        total=clustered_mean([(users[s.reply.case_id], s.total) for s in run.scored]),
+        replies=len(compared),
+        total=clustered_mean([(users[s.reply.case_id], s.total) for s in compared]),
         trials=sum(trials) / len(trials) if trials else None,
         accuracy=accuracy,
         pairs_scored=scored,
@@ -186,6 +192,8 @@ def print_reward_table(console: Console, table: RewardTable) -> None:
         "Totals are on each method's own scale: they compare replies, not methods."
     )
     note += " Known order: 0.5 is chance; the mean is over cases." if order else ""
+    note += f" Left out: {table.flagged} flagged cases, where safe guidance alone counts." if table.flagged else ""
+    note += " Seconds: of all calls, as long as each took when it was made; side by side they take less."
     print_text(console, note)
 
 

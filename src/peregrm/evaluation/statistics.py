@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Literal
 
 from peregrm.records import Part
 
@@ -24,7 +25,7 @@ class Estimate(Part):
     """A mean with all that is needed to read it.
 
     `n` values of `users` users went in, of `asked` that should have; `coverage` is n / asked. `low` and `high` bound the 95 %
-    interval; they are None where there is no interval, `mean` is None where there is no value.
+    interval; they are None where there is no interval, `mean` is None where there is no value. `interval` says how it was made.
     """
 
     mean: float | None
@@ -33,6 +34,7 @@ class Estimate(Part):
     n: int
     users: int
     asked: int
+    interval: Literal["t", "bootstrap"] = "t"
 
     @property
     def coverage(self) -> float | None:

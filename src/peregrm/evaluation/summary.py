@@ -7,7 +7,7 @@ same summary. Times stand in `ledger.json`, because they differ from run to run.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from itertools import pairwise
 
 from peregrm.errors import ArtifactError
@@ -77,7 +77,11 @@ class Summary(Part):
     users: int
     generated_cases: int
     gold_cases: int
+    flagged_cases: int = 0
+    """Cases with a sign of danger: in none of the figures but `flagged`."""
     policies: tuple[PolicyRow, ...]
+    flagged: tuple[PolicyRow, ...] = ()
+    """The policies on flagged cases, by safe guidance: its dimensions and the total."""
     comparisons: tuple[Comparison, ...]
     known_order: tuple[OrderCheck, ...]
     counts: tuple[Count, ...]
@@ -108,13 +112,18 @@ def summarise(
     """
     cases = index_by_id(artifacts.cases, "cases")
     rewards = _rewards_by_reply(artifacts)
-    measures = _measures(artifacts.rewards)
+    flagged = {case.id for case in artifacts.cases if case.flags}
+    measures = _measures([reward for reward in artifacts.rewards if reward.case_id not in flagged])
+    guidance = _measures([reward for reward in artifacts.rewards if reward.case_id in flagged], flagged=True)
     origins = sorted({case.origin for case in artifacts.cases})
     rows: list[PolicyRow] = []
+    apart: list[PolicyRow] = []
     comparisons: list[Comparison] = []
     checks: list[OrderCheck] = []
     for origin in origins:
         table = _table(artifacts.replies, rewards, cases, origin)
+        apart += _ranked(_part(table, flagged), cases, guidance, origin)
+        table = _part(table, cases.keys() - flagged)
         rows += _ranked(table, cases, measures, origin)
         if {"personalized", "generic"} <= table.keys():
             comparisons.append(_difference("personalized", "generic", table, cases, measures, origin))
@@ -129,7 +138,9 @@ def summarise(
         users=len({case.user_id for case in artifacts.cases}),
         generated_cases=sum(case.origin == "generated" for case in artifacts.cases),
         gold_cases=sum(case.origin == "gold" for case in artifacts.cases),
+        flagged_cases=len(flagged),
         policies=tuple(rows),
+        flagged=tuple(apart),
         comparisons=tuple(comparisons),
         known_order=tuple(checks),
         counts=_counts(artifacts),
@@ -153,7 +164,21 @@ def _rewards_by_reply(artifacts: Artifacts) -> dict[str, Reward]:
     return by_reply
 
 
-def _measures(rewards: Sequence[Reward]) -> list[tuple[str, Value]]:
+def _empathy(reward: Reward) -> float | None:
+    return reward.empathy
+
+
+def _bystander(reward: Reward) -> float | None:
+    return reward.bystander
+
+
+def _part(table: Table, wanted: Set[str]) -> Table:
+    """Return what a table holds of these cases, without policies that have none."""
+    parts = {policy: {c: reward for c, reward in by_case.items() if c in wanted} for policy, by_case in table.items()}
+    return {policy: by_case for policy, by_case in parts.items() if by_case}
+
+
+def _measures(rewards: Sequence[Reward], *, flagged: bool = False) -> list[tuple[str, Value]]:
     names = [name for name, _ in rewards[0].scores] if rewards else []
 
     def score_of(name: str) -> Value:
@@ -161,8 +186,7 @@ def _measures(rewards: Sequence[Reward]) -> list[tuple[str, Value]]:
 
     return [
         *((name, score_of(name)) for name in names),
-        ("empathy", lambda reward: reward.empathy),
-        ("bystander", lambda reward: reward.bystander),
+        *(() if flagged else (("empathy", _empathy), ("bystander", _bystander))),
         ("total", lambda reward: reward.total),
     ]
 

@@ -1,0 +1,170 @@
+"""The commands of evaluation: `evaluate`, and `reply`, which asks policies for replies to evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from peregrm.cli.app import app
+from peregrm.cli.common import print_planned, say, settings_of, with_bars
+from peregrm.cli.loop import run_stage
+from peregrm.cli.options import (
+    DEFAULT_OUT,
+    BudgetOpt,
+    ConfigOpt,
+    CriteriaOpt,
+    DimensionsOpt,
+    DirArg,
+    DryOpt,
+    JsonOpt,
+    JudgeTemperatureOpt,
+    ModelOpt,
+    SamplesOpt,
+)
+
+if TYPE_CHECKING:
+    from peregrm.pipeline.evaluating import Wanted
+    from peregrm.settings import Settings
+
+__all__: list[str] = []
+
+_SETTINGS = (
+    "generic (the message alone), history (all that was said), memories (the true ones), personalized (persona and memories) or "
+    "retrieved (what a memory store finds)"
+)
+
+SettingOpt = Annotated[
+    list[str] | None, typer.Option("--setting", help=f"What the policy sees: {_SETTINGS}; may be repeated.")
+]
+MemoryOpt = Annotated[
+    list[str] | None, typer.Option("--memory", help="Memory store of the setting retrieved; may be repeated.")
+]
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[Path, typer.Argument(help="Folder of a run or build, or a file of cases.")] = DEFAULT_OUT,
+    replies: Annotated[
+        list[Path] | None,
+        typer.Argument(help="JSONL of replies, one file or more. Default: the run's own, unless --policy is given."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the evaluation: report, figures, what they rest on.")
+    ] = Path("evaluation"),
+    judge: Annotated[
+        list[str] | None,
+        typer.Option("--judge", help="A judge, named like --model; may be repeated. Default: the run's."),
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", help="A model that is to answer the cases; may be repeated.")
+    ] = None,
+    setting: SettingOpt = None,
+    memory: MemoryOpt = None,
+    samples: SamplesOpt = None,
+    judge_temperature: JudgeTemperatureOpt = None,
+    criteria: CriteriaOpt = None,
+    dimensions: DimensionsOpt = "empathy",
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the order of calls, draws and models.")] = None,
+    failure_budget: BudgetOpt = None,
+    config: ConfigOpt = None,
+    dry_run: DryOpt = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Compare policies by fixed criteria a case and any number of judges: intervals, tests, agreement, one report."""
+    from peregrm.pipeline.answering import histories_beside, policy_specs
+    from peregrm.pipeline.asked import reward_options
+    from peregrm.pipeline.criteria_files import criteria_name
+    from peregrm.pipeline.evaluating import Wanted
+    from peregrm.pipeline.reply_files import read_dataset, read_policies
+
+    if not policy and (setting or memory):
+        raise typer.BadParameter("--setting and --memory say how a --policy is asked", param_hint="--policy")
+    settings = settings_of(
+        config,
+        samples=samples,
+        judge_temperature=judge_temperature,
+        criteria=criteria,
+        seed=seed,
+        failure_budget=failure_budget,
+    )
+    known = read_dataset(dataset, dimensions)
+    files = replies or ([] if policy else [dataset / "replies.jsonl"])
+    folder = dataset if dataset.is_dir() else dataset.parent
+    wanted = Wanted(
+        dataset=known,
+        replies=read_policies(files, known.cases),
+        options=reward_options(settings, judge, "shared", dataset).model_copy(update={"dimensions": dimensions}),
+        criteria_file=folder / f"{criteria_name(dimensions)}.jsonl",
+        policies=policy_specs(policy or [], setting or ["generic", "personalized"], memory or []) if policy else (),
+        histories=histories_beside(dataset),
+    )
+    _evaluate(wanted, settings, out, dry_run=dry_run, as_json=json_)
+
+
+def _evaluate(wanted: Wanted, settings: Settings, out: Path, *, dry_run: bool, as_json: bool) -> None:
+    from rich.console import Console
+
+    from peregrm.evaluation.console import print_usage
+    from peregrm.evaluation.evaluation_console import print_evaluation
+    from peregrm.pipeline.evaluating import evaluate_policies, plan_evaluation
+    from peregrm.pipeline.evaluation_report import write_reports
+
+    if dry_run:
+        print_planned(with_bars(lambda bars: plan_evaluation(wanted, settings, bars)), as_json=as_json)
+        return
+    done = with_bars(lambda bars: evaluate_policies(wanted, settings, out=out, progress=bars, say=say))
+    written = write_reports(out, done)
+    if as_json:
+        typer.echo((out / "evaluation.json").read_text(encoding="utf-8"), nl=False)
+        return
+    console = Console()
+    print_evaluation(console, done.evaluation)
+    print_usage(console, done.ledger.used_usage(), done.ledger, done.seconds)
+    say(f"Report: {', '.join(map(str, written))}")
+
+
+@app.command()
+def reply(
+    dataset: DirArg = DEFAULT_OUT,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="JSONL of the replies. Default: the run's own replies.jsonl, in its two settings."
+        ),
+    ] = None,
+    model: ModelOpt = None,
+    setting: SettingOpt = None,
+    memory: MemoryOpt = None,
+    failure_budget: BudgetOpt = None,
+    config: ConfigOpt = None,
+    dry_run: DryOpt = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Write replies to each case: the run's generic and personalized ones, or with --out those of any policy and setting."""
+    if out is None:
+        if setting or memory:
+            raise typer.BadParameter("name the file for replies in other settings", param_hint="--out")
+        run_stage("reply", dataset, {"model": model}, failure_budget, config, dry_run=dry_run, as_json=json_)
+        return
+    if dry_run or json_:
+        raise typer.BadParameter(
+            "--dry-run and --json go with the run's own replies; `evaluate --dry-run` counts for policies"
+        )
+    from peregrm.pipeline.answering import answer_to_file, histories_beside, policy_specs
+    from peregrm.pipeline.asked import policy_model
+    from peregrm.pipeline.reply_files import read_dataset
+    from peregrm.pipeline.scoring import parts_folder
+    from peregrm.store import write_records
+
+    settings = settings_of(config, model=model, failure_budget=failure_budget)
+    specs = policy_specs([policy_model(settings, dataset)], setting or ["generic", "personalized"], memory or [])
+    cases = list(read_dataset(dataset).cases.values())
+    histories, folder = histories_beside(dataset), parts_folder(out)
+    done = with_bars(
+        lambda bars: answer_to_file(specs, cases, histories, settings, folder=folder, progress=bars, say=say)
+    )
+    write_records(out, done)
+    failed = sum(one.failure is not None for one in done)
+    say(f"{len(done)} replies of {len(specs)} policies ({failed} failed): {out}")

@@ -1,0 +1,92 @@
+"""An evaluation at the terminal: who is where, which differences hold, how far judges agree, what is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from peregrm.evaluation.console import print_text
+from peregrm.evaluation.evaluation import Evaluation, PolicyScore
+from peregrm.evaluation.inference.paired import Difference
+from peregrm.evaluation.report import format_estimate, format_value, judge_note
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["print_evaluation"]
+
+_ALPHA = 0.05
+_SUMS = ("total", "empathy", "bystander")
+
+
+def print_evaluation(console: Console, evaluation: Evaluation) -> None:
+    """Print the figures of an evaluation: per judge a table of policies and the differences of their totals."""
+    flagged = f" {evaluation.flagged_cases} more are flagged and stand apart." if evaluation.flagged_cases else ""
+    print_text(
+        console,
+        f"\n{evaluation.cases} cases of {evaluation.users} users, {evaluation.samples} sample(s) a reply; 95 % intervals clustered by "
+        f"user.{flagged}",
+    )
+    for judge in evaluation.judges:
+        print_text(console, f"\n{judge_note(judge.judge)}")
+        _print_scores(console, judge.judge, evaluation)
+        _print_differences(console, judge.judge, evaluation)
+    for alpha in evaluation.alphas:
+        if alpha.measure == "total":
+            print_text(
+                console,
+                f"Krippendorff's alpha of the judges' totals: {format_estimate(alpha.alpha)} (n = {alpha.alpha.n})",
+            )
+    for facts in evaluation.policies:
+        absent = [f"{len(facts.missing)} cases without a reply"] if facts.missing else []
+        absent += [f"{len(facts.failed)} failed replies"] if facts.failed else []
+        absent += [f"{facts.empty} empty replies"] if facts.empty else []
+        if absent:
+            print_text(console, f"{facts.policy}: {', '.join(absent)}")
+
+
+def _print_scores(console: Console, judge: str, evaluation: Evaluation) -> None:
+    """Print two tables, so that each fits a narrow terminal: what is summed up, and the dimensions."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows = sorted((score for score in evaluation.scores if score.judge == judge), key=_best_first)
+    dimensions = evaluation.measures[: -len(_SUMS) - 1]
+    parts = ((f"Policies, judged by {judge}", _SUMS, True), ("By dimension", dimensions, False))
+    for title, names, with_n in parts:
+        table = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        table.add_column("policy", overflow="fold")
+        for name in (*names, *(("n", "cover") if with_n else ())):
+            table.add_column(escape(name), justify="right", no_wrap=True)
+        for row in rows:
+            found = dict(row.measures)
+            total = found["total"]
+            counts = [str(total.n), format_value(total.coverage, 2)] if with_n else []
+            table.add_row(escape(row.policy), *(escape(format_estimate(found[name])) for name in names), *counts)
+        console.print(table)
+
+
+def _best_first(row: PolicyScore) -> tuple[float, str]:
+    mean = dict(row.measures)["total"].mean
+    return (float("inf") if mean is None else -mean, row.policy)
+
+
+def _print_differences(console: Console, judge: str, evaluation: Evaluation) -> None:
+    """Print how the best policy differs from every other; the report has all pairs."""
+    best = min((score for score in evaluation.scores if score.judge == judge), key=_best_first).policy
+    found = [d for d in evaluation.differences if d.judge == judge and d.measure == "total" and best in (d.a, d.b)]
+    for one in found:
+        print_text(console, _sentence(one))
+
+
+def _sentence(one: Difference) -> str:
+    if one.p_holm is None:
+        return f"{one.a} minus {one.b}: {format_estimate(one.difference, signed=True)}; no test below two users"
+    verdict = "differ" if one.p_holm < _ALPHA else "no difference shown"
+    seen = (
+        "" if one.detectable is None else f"; a difference of {one.detectable:.3f} would be seen in 4 of 5 such studies"
+    )
+    return (
+        f"{one.a} minus {one.b}: {format_estimate(one.difference, signed=True)}, p = {one.p_holm:.3f} (Holm): {verdict}; "
+        f"won {one.won}, tied {one.tied}, lost {one.lost} of {one.difference.n}{seen}"
+    )

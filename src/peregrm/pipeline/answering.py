@@ -1,0 +1,154 @@
+"""Models asked for replies to a dataset's cases, each in the settings wanted: for `peregrm reply` and `peregrm evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from peregrm.errors import SettingsError
+from peregrm.mapping import Progress
+from peregrm.memory.base import MemoryStore
+from peregrm.memory.factory import asks_model, open_store
+from peregrm.models.base import Model
+from peregrm.models.cache import CallCache
+from peregrm.models.ledger import Ledger
+from peregrm.models.registry import model_name, open_model, prices
+from peregrm.pipeline.finish import save_ledger
+from peregrm.pipeline.job import Budget
+from peregrm.pipeline.replying import Policy, policy_name, write_policy
+from peregrm.records import Case, History, Reply
+from peregrm.replies import SETTINGS, Setting
+from peregrm.settings import Settings
+from peregrm.store import Workspace, index_by, read_records
+
+__all__ = ["PolicySpec", "answer_cases", "answer_to_file", "histories_beside", "planned_name", "policy_specs"]
+
+
+class PolicySpec(NamedTuple):
+    """A model, as `--model` takes it, in a setting; `memory` names the store of the setting `retrieved`."""
+
+    model: str
+    setting: Setting
+    memory: str | None = None
+
+
+def policy_specs(models: Sequence[str], settings: Sequence[str], memories: Sequence[str]) -> list[PolicySpec]:
+    """Return every model in every setting, `retrieved` with every store.
+
+    Raises `SettingsError` for a setting there is none of, `retrieved` without a store, and stores without `retrieved`.
+    """
+    known: dict[str, Setting] = {name: name for name in SETTINGS}
+    wrong = [name for name in settings if name not in known]
+    if wrong:
+        raise SettingsError(f"there is no setting {wrong[0]!r}; there are {', '.join(SETTINGS)}")
+    if ("retrieved" in settings) != bool(memories):
+        raise SettingsError("the setting retrieved goes with --memory STORE, and --memory with the setting retrieved")
+    return [
+        PolicySpec(model, known[setting], store)
+        for model in dict.fromkeys(models)
+        for setting in dict.fromkeys(settings)
+        for store in (dict.fromkeys(memories) if setting == "retrieved" else (None,))
+    ]
+
+
+def histories_beside(cases_path: Path) -> dict[str, History]:
+    """Return the histories that lie beside a file of cases (or in the folder of a run), by user; none where there is no such file."""
+    folder = cases_path if cases_path.is_dir() else cases_path.parent
+    path = folder / "histories.jsonl"
+    if not path.exists():
+        return {}
+    return index_by(read_records(path, History), lambda history: history.user_id, str(path))
+
+
+async def answer_cases(
+    specs: Sequence[PolicySpec],
+    cases: Sequence[Case],
+    histories: Mapping[str, History],
+    settings: Settings,
+    *,
+    opened: Callable[[str], Model],
+    progress: Progress,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Reply]:
+    """Return the replies of every policy to every case.
+
+    `opened` gives the model of a name, which is closed here. A store lives as long as this call and is filled from the dataset alone.
+    Raises `SettingsError` where two policies would have one name, and what `peregrm.pipeline.replying.write_policy` and the opening of
+    a model or a store raise.
+    """
+    names = [planned_name(spec, settings) for spec in specs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SettingsError(
+            f"two policies would be called {twice[0]!r}: name the models differently in the settings file"
+        )
+    replies: list[Reply] = []
+    for spec in specs:
+        model = opened(spec.model)
+        store: MemoryStore | None = None
+        try:
+            store = _store(spec.memory, model)
+            replies += await write_policy(
+                _policy(spec, model, store, settings), cases, histories, progress=progress, say=say
+            )
+        finally:
+            if store is not None:
+                await store.aclose()
+            await model.aclose()
+    return replies
+
+
+async def answer_to_file(
+    specs: Sequence[PolicySpec],
+    cases: Sequence[Case],
+    histories: Mapping[str, History],
+    settings: Settings,
+    *,
+    folder: Path,
+    progress: Progress,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Reply]:
+    """Return the replies of every policy, their calls kept in `folder` with the ledger.
+
+    Raises `FailureBudgetExceeded` where too many failed, and what `answer_cases` raises.
+    """
+    ledger = Ledger(prices({spec.model for spec in specs}, settings))
+    folder.mkdir(parents=True, exist_ok=True)
+    with CallCache(folder / "calls.sqlite") as cache:
+        replies = await answer_cases(
+            specs,
+            cases,
+            histories,
+            settings,
+            opened=lambda spec: open_model(spec, settings, cache=cache, ledger=ledger),
+            progress=progress,
+            say=say,
+        )
+    save_ledger(Workspace(folder), ledger, ledger.used_seconds(), {row.purpose for row in ledger.summary()})
+    budget = Budget(settings.run.failure_budget)
+    budget.add(len(replies), (reply.failure for reply in replies if reply.failure is not None))
+    budget.check(folder)
+    return replies
+
+
+def _store(name: str | None, model: Model) -> MemoryStore | None:
+    return None if name is None else open_store(name, model=model if asks_model(name) else None)
+
+
+def planned_name(spec: PolicySpec, settings: Settings) -> str:
+    """Return the name the policy will have; raises what opening its model would raise."""
+    return policy_name(model_name(spec.model, settings), spec.setting, spec.memory)
+
+
+def _policy(spec: PolicySpec, model: Model, store: MemoryStore | None, settings: Settings) -> Policy:
+    run = settings.run
+    return Policy(
+        model=model,
+        setting=spec.setting,
+        store=store,
+        context=run.context,
+        max_tokens=run.max_new_tokens,
+        temperature=run.temperature,
+        seed=run.seed,
+    )

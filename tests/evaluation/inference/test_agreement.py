@@ -1,0 +1,63 @@
+"""Agreement of judges: known values, the reference package, and what has no value."""
+
+from __future__ import annotations
+
+import krippendorff
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peregrm.evaluation.inference.agreement import alpha_of_judges, correlate_judges, interval_alpha, spearman
+
+NAN = float("nan")
+
+
+@given(
+    st.lists(
+        st.lists(st.one_of(st.just(NAN), st.integers(1, 5).map(float)), min_size=3, max_size=3), min_size=2, max_size=12
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_alpha_is_that_of_the_reference_package(rows: list[list[float]]) -> None:
+    pairable = [row for row in rows if sum(not np.isnan(v) for v in row) >= 2]
+    levels = {v for row in pairable for v in row if not np.isnan(v)}
+    found = interval_alpha(rows)
+    if len(levels) < 2:
+        assert found is None
+        return
+    reference = krippendorff.alpha(reliability_data=np.array(rows).T, level_of_measurement="interval")
+    assert found == pytest.approx(float(reference), abs=1e-9)
+
+
+def test_alpha_of_perfect_agreement_is_one_and_of_opposition_below_zero() -> None:
+    assert interval_alpha([[1, 1], [2, 2], [5, 5]]) == pytest.approx(1.0)
+    opposed = interval_alpha([[1, 5], [5, 1], [1, 5]])
+    assert opposed is not None
+    assert opposed < 0
+
+
+def test_judges_that_agree_but_for_level_have_rank_one_and_alpha_below() -> None:
+    rated = [(f"u{k}", {"a": k / 10, "b": k / 10 + 1, "c": None}) for k in range(12)]
+    rank = correlate_judges(rated, ["a", "b"], measure="total", seed=1)[0].rank
+    assert rank.mean == pytest.approx(1.0)
+    assert rank.low is not None
+    alpha = alpha_of_judges(rated, ["a", "b"], measure="total", seed=1)
+    assert alpha is not None
+    assert alpha.alpha.mean is not None
+    assert alpha.alpha.mean < 0.7
+    assert alpha.alpha.n == 12
+
+
+def test_one_judge_has_no_alpha_and_few_users_no_interval() -> None:
+    rated = [(f"u{k}", {"a": float(k), "b": float(k * k)}) for k in range(5)]
+    assert alpha_of_judges(rated, ["a"], measure="total", seed=0) is None
+    rank = correlate_judges(rated, ["a", "b"], measure="total", seed=0)[0].rank
+    assert (rank.mean, rank.low, rank.n, rank.asked) == (pytest.approx(1.0), None, 5, 5)
+
+
+def test_unscored_replies_are_asked_for_and_not_counted() -> None:
+    rated = [("u", {"a": 1.0, "b": None}), ("v", {"a": 2.0, "b": 1.0})]
+    rank = correlate_judges(rated, ["a", "b"], measure="total", seed=0)[0].rank
+    assert (rank.mean, rank.n, rank.asked) == (None, 1, 2)
+    assert spearman([(1, 1), (1, 2), (1, 3)]) is None

@@ -1,0 +1,179 @@
+"""`peregrm evaluate` and `peregrm reply -o`, end to end against a server that fills schemas and logs every call."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peregrm.evaluation.evaluation import Evaluation
+from peregrm.records import Case, Criteria, Reply
+from peregrm.store import read_records, write_records
+
+OF_THE_PROCESS = {"ledger.json", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm"}
+
+
+def figures(out: Path) -> Evaluation:
+    return Evaluation.model_validate_json((out / "evaluation.json").read_text())
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in out.iterdir() if p.is_file() and p.name not in OF_THE_PROCESS}
+
+
+def judges(finished: Any) -> list[str]:
+    spec = finished.server.spec
+    return ["--judge", spec, "--judge", spec.replace("scripted@", "other@")]
+
+
+def test_policies_and_judges_are_compared_and_no_call_is_repeated(here: Any, finished: Any, tmp_path: Path) -> None:
+    out = tmp_path / "evaluation"
+    command = ["evaluate", finished.out, "-o", out, *judges(finished), "--samples", "2"]
+    before = len(finished.server.starts())
+    planned = json.loads(here(*command, "--dry-run", "--json").stdout)
+    assert not out.exists()
+    ended = here(*command)
+    assert ended.code == 0, ended.stderr
+    made = len(finished.server.starts()) - before
+    assert made == sum(row["calls"] for row in planned)
+    found = figures(out)
+    replies = finished.read("replies", Reply)
+    names = sorted({reply.policy for reply in replies})
+    assert [facts.policy for facts in found.policies] == names
+    assert len(found.judges) == 2
+    assert {(score.judge, score.policy) for score in found.scores} == {
+        (j.judge, p) for j in found.judges for p in names
+    }
+    assert found.measures == ("resonation", "expression", "reception", "empathy", "arithmetic", "bystander", "total")
+    pairs = len(names) * (len(names) - 1) // 2
+    assert len(found.differences) == 2 * 7 * pairs
+    assert all(one.p is None for one in found.differences)  # one user: there is nothing to test with
+    assert {repeats.trials for repeats in found.noise} == {2 * len(replies)}
+    assert found.criteria == (("model", found.cases),)
+    whole = files(out)
+    again = here(*command)
+    assert len(finished.server.starts()) - before == made
+    assert "0 calls made" in " ".join(again.stdout.split())
+    assert files(out) == whole
+
+
+def test_the_order_of_files_and_lines_changes_nothing(here: Any, finished: Any, tmp_path: Path) -> None:
+    replies = finished.read("replies", Reply)
+    chance = random.Random(1)
+    mixed = []
+    for number, policy in enumerate(sorted({reply.policy for reply in replies}, reverse=True)):
+        own = [reply for reply in replies if reply.policy == policy]
+        write_records(tmp_path / f"{number}.jsonl", chance.sample(own, len(own)))
+        mixed.append(tmp_path / f"{number}.jsonl")
+    here("evaluate", finished.out, finished.out / "replies.jsonl", "-o", tmp_path / "one", *judges(finished))
+    here("evaluate", finished.out, *mixed, "-o", tmp_path / "two", *judges(finished))
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_a_missing_reply_is_named_and_an_empty_one_scores_lowest(here: Any, finished: Any, tmp_path: Path) -> None:
+    cases = finished.read("cases", Case)
+    rows = [{"case_id": case.id, "policy": "silent", "text": ""} for case in cases]
+    rows += [{"case_id": case.id, "policy": "partial", "text": "Tell him when."} for case in cases[1:]]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    ended = here("evaluate", finished.out, path, "-o", tmp_path / "out", *judges(finished)[:2])
+    found = figures(tmp_path / "out")
+    facts = {one.policy: one for one in found.policies}
+    assert (facts["silent"].empty, facts["silent"].missing) == (len(cases), ())
+    assert facts["partial"].missing == (cases[0].id,)
+    assert "1 cases without a reply" in ended.stdout
+    scores = {score.policy: dict(score.measures) for score in found.scores}
+    for dimension in ("resonation", "expression", "reception", "empathy", "arithmetic"):
+        assert scores["silent"][dimension].mean == pytest.approx(0.2)
+    assert scores["partial"]["total"].n == len(cases) - 1
+    assert scores["partial"]["total"].asked == len(cases)
+
+
+def test_criteria_are_made_once_and_kept_with_the_dataset(here: Any, finished: Any, tmp_path: Path) -> None:
+    (finished.out / "criteria.jsonl").unlink()
+    here("evaluate", finished.out, "-o", tmp_path / "one", *judges(finished)[:2])
+    kept = read_records(finished.out / "criteria.jsonl", Criteria)
+    assert [c.case_id for c in kept] == [case.id for case in finished.read("cases", Case)]
+    planned = json.loads(
+        here("evaluate", finished.out, "-o", tmp_path / "two", *judges(finished)[2:], "--dry-run", "--json").stdout
+    )
+    assert {row["purpose"] for row in planned} == {"judge", "bystander"}
+    here("evaluate", finished.out, "-o", tmp_path / "two", *judges(finished)[2:])
+    assert read_records(tmp_path / "two" / "criteria.jsonl", Criteria) == sorted(kept, key=lambda c: c.case_id)
+
+
+def test_policies_answer_in_their_settings(here: Any, finished: Any, tmp_path: Path) -> None:
+    spec = finished.server.spec
+    asked = [
+        "--policy",
+        spec,
+        "--setting",
+        "history",
+        "--setting",
+        "memories",
+        "--setting",
+        "retrieved",
+        "--memory",
+        "bm25",
+    ]
+    command = ["evaluate", finished.out, "-o", tmp_path / "out", "--judge", spec, *asked]
+    planned = json.loads(here(*command, "--dry-run", "--json").stdout)
+    assert {row["purpose"]: row["calls"] for row in planned}["replies"] == 3 * len(finished.read("cases", Case))
+    ended = here(*command)
+    assert ended.code == 0, ended.stderr
+    names = ["scripted/history", "scripted/memories", "scripted/retrieved:bm25"]
+    assert [facts.policy for facts in figures(tmp_path / "out").policies] == names
+    written = here("reply", finished.out, "-o", tmp_path / "mine.jsonl", "--model", spec, *asked[2:])
+    assert written.code == 0, written.stderr
+    mine = {reply.id for reply in read_records(tmp_path / "mine.jsonl", Reply)}
+    assert mine == {reply.id for reply in read_records(tmp_path / "out" / "replies.jsonl", Reply)}
+
+
+def test_judged_by_one_and_then_by_two_is_judged_by_two(here: Any, finished: Any, tmp_path: Path) -> None:
+    here("evaluate", finished.out, "-o", tmp_path / "one", *judges(finished)[:2])
+    here("evaluate", finished.out, "-o", tmp_path / "one", *judges(finished))
+    here("evaluate", finished.out, "-o", tmp_path / "two", *judges(finished))
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_a_killed_evaluation_goes_on_to_the_same_figures(
+    here: Any, finished: Any, tmp_path: Path, start_server: Callable[..., Any]
+) -> None:
+    slow = start_server("slow", 0.05)
+    command = ["evaluate", str(finished.out), "-o", str(tmp_path / "one"), "--judge", slow.spec]
+    process = subprocess.Popen([sys.executable, "-m", "peregrm.cli", *command], stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        if len([line for line in slow.lines() if line[0] == "done"]) >= 4:
+            break
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "one" / "evaluation.json").exists()
+    assert here(*command).code == 0
+    assert here(*command[:3], str(tmp_path / "two"), *command[4:]).code == 0
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--policy", "SPEC", "--setting", "telepathy"], "there is no setting 'telepathy'"),
+        (["--policy", "SPEC", "--setting", "retrieved"], "--memory STORE"),
+        (["--policy", "SPEC", "--memory", "bm25"], "with the setting retrieved"),
+        (["--judge", "SPEC"], "named twice"),
+        (["--policy", "SPEC", "--setting", "retrieved", "--memory", "elephant"], "no memory store 'elephant'"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(here: Any, finished: Any, tmp_path: Path, more: list[str], said: str) -> None:
+    spec = finished.server.spec
+    asked = [spec if word == "SPEC" else word for word in more]
+    before = len(finished.server.starts())
+    here("evaluate", finished.out, "-o", tmp_path / "out", "--judge", spec, *asked).failed_with_one_line(said)
+    assert len(finished.server.starts()) == before
