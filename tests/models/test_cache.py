@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import random
 import signal
@@ -25,7 +27,7 @@ from peregrm.errors import (
     ModelTimeout,
     ModelUnavailable,
 )
-from peregrm.models.base import Completion, Message, Request, TokenLogprob
+from peregrm.models.base import Completion, Message, Request, Schema, TokenLogprob
 from peregrm.models.cache import CachedModel, CallCache, request_key
 from peregrm.models.ledger import Ledger
 from peregrm.models.scripted import ScriptedModel
@@ -83,6 +85,18 @@ def test_key_depends_on_everything_but_the_purpose() -> None:
     keys += [request_key("m", asking(**fields)) for fields in others]
     assert len(set(keys)) == len(keys)
     assert all(len(key) == 64 for key in keys)
+
+
+@pytest.mark.parametrize("schema", [None, {"b": [1], "a": "é"}, Schema({"b": [1], "a": "é"})])
+def test_key_is_the_hash_of_the_whole_request_in_canonical_json(schema: dict[str, Any] | None) -> None:
+    messages = (Message(role="system", content='"rules" é'), Message(role="user", content="\n你好\ud800"))
+    request = Request(messages=messages, max_tokens=5, temperature=0.7, seed=3, stop=("a", "b"), schema_name="s")
+    request = request.model_copy(update={"json_schema": schema})
+    for one in (request, request.sample(2), request.model_copy(update={"max_tokens": 6})):
+        call = {"model": 'm "x"', "request": one.model_dump(mode="json", exclude={"purpose"})}
+        text = json.dumps(call, sort_keys=True, separators=(",", ":"))
+        assert request_key('m "x"', one) == hashlib.sha256(text.encode()).hexdigest()
+        assert request_key("other", one) != request_key('m "x"', one)
 
 
 def test_key_does_not_depend_on_the_order_of_a_schema() -> None:

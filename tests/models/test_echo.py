@@ -17,6 +17,12 @@ from peregrm.models.structured import ask, ask_samples
 OBJECTS = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8), min_size=1)
 
 
+@pytest.mark.parametrize("key", ['"a":', "'a' :", "“a”\n:", '\\"a\\":', "'a\\' \\ :"])
+def test_a_quotation_is_found_however_its_keys_are_written(key: str) -> None:
+    assert Material(["no key: here", f"{{{key} 1}}"]).holds('{"a": 1}')
+    assert not Material(["no key: here", "a: 1", ":1"]).holds('{"a": 1}')
+
+
 class Score(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

@@ -26,7 +26,7 @@ from peregrm.errors import (
     SettingsError,
 )
 from peregrm.models import endpoint
-from peregrm.models.base import Message, Request, TokenLogprob
+from peregrm.models.base import Message, Request
 from peregrm.models.endpoint import EndpointModel
 from peregrm.models.ledger import Ledger, Price
 from peregrm.models.limits import Limits
@@ -40,7 +40,6 @@ sys.modules["fake_server"] = fake
 _spec.loader.exec_module(fake)
 
 KEY = "sk-very-secret-0123"
-SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}, "required": ["score"]}
 
 
 def asking(text: str = "hi", **fields: Any) -> Request:
@@ -314,102 +313,6 @@ async def test_waiting_for_a_place_does_not_count_as_the_servers_time() -> None:
     async with fake.FakeServer(default=slow) as server, model_at(server.url, limits=Limits(1), deadline_s=0.4) as model:
         done = await asyncio.gather(*(model.complete(asking(str(n))) for n in range(5)))
     assert len(done) == 5
-
-
-async def test_urls_take_turns() -> None:
-    async with fake.FakeServer() as one, fake.FakeServer() as two, model_at(one.url, two.url) as model:
-        for _ in range(4):
-            await model.complete(asking())
-    assert (one.calls, two.calls) == (2, 2)
-
-
-@pytest.mark.parametrize("retries", [0, 3])
-async def test_failing_url_is_set_aside_and_the_others_are_tried_at_once(naps: list[float], retries: int) -> None:
-    dead = f"http://127.0.0.1:{unused_port()}/v1"
-    async with (
-        fake.FakeServer(default=fake.error(500)) as broken,
-        fake.FakeServer() as good,
-        model_at(dead, broken.url, good.url, retries=retries) as model,
-    ):
-        for _ in range(6):
-            await model.complete(asking())
-    assert (broken.calls, good.calls) == (1, 6)
-    assert naps == []
-
-
-async def test_url_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_ASIDE_S", 0.0)
-    async with fake.FakeServer(fake.error(500)) as one, fake.FakeServer() as two, model_at(one.url, two.url) as model:
-        for _ in range(4):
-            await model.complete(asking())
-    assert one.calls >= 2
-
-
-async def test_all_urls_set_aside_are_still_tried() -> None:
-    async with (
-        fake.FakeServer(fake.error(500)) as one,
-        fake.FakeServer(fake.error(500)) as two,
-        model_at(one.url, two.url) as model,
-    ):
-        assert (await model.complete(asking())).text == "hello"
-        assert one.calls + two.calls == 3
-
-
-async def test_schema_is_sent() -> None:
-    async with fake.FakeServer() as server, model_at(server.url) as model:
-        await model.complete(asking(json_schema=SCHEMA, schema_name="verdict"))
-    wanted = {"name": "verdict", "schema": SCHEMA, "strict": True}
-    assert server.bodies[0]["response_format"] == {"type": "json_schema", "json_schema": wanted}
-
-
-@pytest.mark.parametrize("status", [400, 422])
-async def test_refused_schema_goes_in_words_and_is_remembered(status: int) -> None:
-    picky = fake.refuse_field("response_format", "Unknown field: response_format", status)
-    async with fake.FakeServer(default=picky) as server, model_at(server.url) as model:
-        for _ in range(2):
-            await model.complete(asking(json_schema=SCHEMA))
-    assert ["response_format" in body for body in server.bodies] == [True, False, False]
-    last = server.bodies[-1]["messages"]
-    assert last[0]["content"] == "s"
-    assert last[1]["content"].startswith("hi\n\n")
-    assert last[1]["content"].endswith(json.dumps(SCHEMA))
-
-
-async def test_refusal_that_was_about_something_else_is_not_remembered() -> None:
-    message = "context too long; request was {response_format: ...}"
-    rules = fake.FakeServer(fake.error(400, message), fake.error(400, "too long"))
-    async with rules as server, model_at(server.url) as model:
-        with pytest.raises(ModelRequestError, match="too long"):
-            await model.complete(asking(json_schema=SCHEMA))
-        await model.complete(asking(json_schema=SCHEMA))
-    assert ["response_format" in body for body in server.bodies] == [True, False, True]
-
-
-async def test_refused_log_probabilities_are_left_out() -> None:
-    picky = fake.refuse_field("logprobs", "logprobs is not supported by this model")
-    async with fake.FakeServer(default=picky) as server, model_at(server.url) as model:
-        completion = await model.complete(asking(top_logprobs=4))
-    assert completion.logprobs is None
-    assert [body.get("top_logprobs") for body in server.bodies] == [4, None]
-
-
-async def test_newer_name_of_max_tokens_is_used_where_the_server_wants_it() -> None:
-    message = (
-        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-    )
-    rules = fake.FakeServer(default=fake.refuse_field("max_tokens", message))
-    async with rules as server, model_at(server.url) as model:
-        await model.complete(asking())
-    assert server.bodies[1]["max_completion_tokens"] == 9
-
-
-async def test_log_probabilities_are_asked_for_and_read() -> None:
-    entry = {"token": "4", "logprob": -0.5, "top_logprobs": [{"token": "5", "logprob": -1.0}]}
-    answer = fake.reply("4", logprobs={"content": [entry]})
-    async with fake.FakeServer(answer) as server, model_at(server.url) as model:
-        completion = await model.complete(asking(top_logprobs=2))
-    assert (server.bodies[0]["logprobs"], server.bodies[0]["top_logprobs"]) == (True, 2)
-    assert completion.logprobs == (TokenLogprob(token="4", logprob=-0.5, top=(("5", -1.0),)),)
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,4 @@ def test_used_is_the_same_whatever_came_from_the_cache(
     assert resumed.used_usage() == through.used_usage() == through.total_usage()
     assert resumed.used_usage(model="a", purpose="x") == through.used_usage(model="a", purpose="x")
     assert through.used_usage().calls == len(made)
+    assert resumed.used_seconds() == through.used_seconds() == len(made)

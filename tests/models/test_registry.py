@@ -36,6 +36,8 @@ SETTINGS = Settings(
             output_price=6.0,
             temperature=1.0,
             extra_body={"top_p": 0.9},
+            thinking_tokens=500,
+            answer_mib=2,
         ),
         "plain": ModelSettings(model="small", base_url=("http://127.0.0.1:1/v1",)),
     }
@@ -73,7 +75,13 @@ def test_a_name_of_the_settings_gets_everything_set_there(monkeypatch: pytest.Mo
     model, urls, key, limits = endpoint.arguments
     assert (model, urls, key) == ("org/big", ("http://10.0.0.1:8000/v1", "http://10.0.0.2:8000/v1"), "key-of-big")
     assert (limits.concurrency, limits.rpm, limits.tpm) == (3, 60, None)
-    assert endpoint.options == {"retries": 1, "deadline_s": 9.0, "extra_body": {"temperature": 1.0, "top_p": 0.9}}
+    assert limits.answer_bytes == 2 * 2**20
+    assert endpoint.options == {
+        "retries": 1,
+        "deadline_s": 9.0,
+        "extra_body": {"temperature": 1.0, "top_p": 0.9},
+        "thinking_tokens": 500,
+    }
     assert endpoint.name.startswith("big:org/big#")
 
 
@@ -113,6 +121,7 @@ def test_whatever_changes_the_answers_changes_the_name() -> None:
         base.model_copy(update={"model": "other"}),
         base.model_copy(update={"temperature": 0.5}),
         base.model_copy(update={"extra_body": {"top_k": 3}}),
+        base.model_copy(update={"thinking_tokens": 100}),
     ]
     names = [model_name("m", Settings(models={"m": variant})) for variant in variants]
     assert len(set(names)) == len(names)

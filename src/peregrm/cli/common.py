@@ -10,10 +10,11 @@ import typer
 
 if TYPE_CHECKING:
     from peregrm.mapping import Progress
+    from peregrm.pipeline.plan import PlannedCalls
     from peregrm.reward.guards import Guards
     from peregrm.settings import Settings
 
-__all__ = ["guards_of", "say", "settings_of", "with_bars"]
+__all__ = ["guards_of", "print_planned", "say", "settings_of", "with_bars"]
 
 T = TypeVar("T")
 
@@ -30,16 +31,29 @@ def settings_of(path: Path | None, **flags: object) -> Settings:
     return load_settings(path, flags)
 
 
-def guards_of(length_limit: int, length: float, parroting: float, sycophancy: float) -> Guards:
-    """Return the guards that the flags ask for."""
+def guards_of(length_limit: int | None, length: float, parroting: float, sycophancy: float) -> Guards:
+    """Return the guards that the flags ask for; None is the usual limit."""
     from peregrm.reward.guards import Guards
 
+    usual: int = Guards.model_fields["length_limit"].default
     return Guards(
-        length_limit=length_limit,
+        length_limit=usual if length_limit is None else length_limit,
         length_coefficient=length,
         parroting_coefficient=parroting,
         sycophancy_coefficient=sycophancy,
     )
+
+
+def print_planned(planned: list[PlannedCalls], *, as_json: bool) -> None:
+    """Print what a command would ask for, as a table or as JSON."""
+    import json
+
+    from peregrm.pipeline.plan import print_plan
+
+    if as_json:
+        typer.echo(json.dumps([row._asdict() for row in planned], indent=1))
+    else:
+        print_plan(planned)
 
 
 def with_bars(work: Callable[[Progress], Coroutine[Any, Any, T]]) -> T:

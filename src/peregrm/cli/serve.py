@@ -14,6 +14,7 @@ from peregrm.cli.options import (
     CriteriaOpt,
     DimensionsOpt,
     FlatteryOpt,
+    JudgeTemperatureOpt,
     LengthLimitOpt,
     LengthOpt,
     ParrotOpt,
@@ -33,7 +34,7 @@ NoReplyOpt = Annotated[
     float | None,
     typer.Option(
         "--no-reply-score",
-        help="Reward of an output whose thinking never ended (OpenRLHF, NeMo-Gym). Default: an error.",
+        help="Reward of an output whose thinking never ended (OpenRLHF, NeMo-Gym). Default: none, it is an error.",
     ),
 ]
 
@@ -42,7 +43,11 @@ NoReplyOpt = Annotated[
 def serve(
     reward: Annotated[str, typer.Option("--reward", help="What scores: `peregrm compare --help` has the names.")],
     judge: Annotated[
-        list[str] | None, typer.Option("--judge", help="The judge, named like --model; several are pooled.")
+        list[str] | None,
+        typer.Option(
+            "--judge",
+            help="The judge, named like --model; several are pooled. Default: that of --dataset or the settings.",
+        ),
     ] = None,
     dataset: Annotated[
         Path | None,
@@ -53,15 +58,17 @@ def serve(
         int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 8300,
     samples: SamplesOpt = None,
+    judge_temperature: JudgeTemperatureOpt = None,
     criteria: CriteriaOpt = None,
     dimensions: DimensionsOpt = "empathy",
-    length_limit: LengthLimitOpt = 768,
+    length_limit: LengthLimitOpt = None,
     length_penalty: LengthOpt = 0.0,
     parroting_penalty: ParrotOpt = 0.0,
     sycophancy_penalty: FlatteryOpt = 0.0,
     no_reply_score: NoReplyOpt = None,
     cache: Annotated[
-        Path | None, typer.Option("--cache", help="SQLite file that keeps every answer of the judge.")
+        Path | None,
+        typer.Option("--cache", help="SQLite file that keeps every answer of the judge. Default: nothing is kept."),
     ] = None,
     running: Annotated[int, typer.Option("--running", min=1, help="Groups scored at once.")] = 64,
     waiting: Annotated[int, typer.Option("--waiting", min=0, help="Groups that may wait; more are sent away.")] = 256,
@@ -74,7 +81,7 @@ def serve(
     """Serve rewards over HTTP to trainers. A key in PEREGRM_SERVER_KEY is demanded of every request."""
     from peregrm.pipeline.asked import reward_options
 
-    settings = settings_of(config, samples=samples, criteria=criteria)
+    settings = settings_of(config, samples=samples, judge_temperature=judge_temperature, criteria=criteria)
     guards = guards_of(length_limit, length_penalty, parroting_penalty, sycophancy_penalty)
     changes = {"cache": cache, "dimensions": dimensions, "guards": guards}
     options = reward_options(settings, judge, reward, dataset).model_copy(update=changes)
@@ -125,7 +132,7 @@ def _application(
     from peregrm.reward.opening import open_judge
     from peregrm.reward.server.app import create_app
 
-    known = None if dataset is None else read_dataset(dataset)
+    known = None if dataset is None else read_dataset(dataset, options.dimensions)
     generative = options.reward != "scalar"
     judges = [open_judge(spec, options.cache) for spec in options.judges] if generative else []
     reward = open_reward(options, tuple(judge.model for judge in judges) or None)

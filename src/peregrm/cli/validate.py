@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from peregrm.cli.app import app
-from peregrm.cli.common import say, settings_of, with_bars
-from peregrm.cli.options import BudgetOpt, ConfigOpt, CriteriaOpt, DryOpt, JsonOpt, JudgeOpt, SamplesOpt
+from peregrm.cli.common import print_planned, say, settings_of, with_bars
+from peregrm.cli.options import (
+    BudgetOpt,
+    ConfigOpt,
+    CriteriaOpt,
+    DryOpt,
+    JsonOpt,
+    JudgeTemperatureOpt,
+    SamplesOpt,
+)
 
 if TYPE_CHECKING:
     from peregrm.mapping import Progress
@@ -30,9 +38,15 @@ RepliesArg = Annotated[
 AttacksOpt = Annotated[
     bool, typer.Option("--attacks", help="How far hostile replies move the score, and where hacking policies rank.")
 ]
-ModeOpt = Annotated[str, typer.Option("--mode", help="shared, paper, listwise, or another reward.")]
+ModeOpt = Annotated[
+    str, typer.Option("--mode", help="shared, paper, listwise, or another reward: `peregrm compare --help` lists them.")
+]
+JudgeOpt = Annotated[
+    str | None,
+    typer.Option("--judge", help="The judge to measure, named like --model. Default: the run's, or the model."),
+]
 CountOpt = Annotated[int, typer.Option("--cases", min=1, help="How many cases, spread over the users.")]
-FamilyOpt = Annotated[str, typer.Option("--per-family", help="Attacks of each family a case, or `all`.")]
+FamilyOpt = Annotated[str, typer.Option("--per-family", help="How many attacks of each family a case gets, or `all`.")]
 FolderOpt = Annotated[Path, typer.Option("--out", "-o", help="Folder of the results and of the call cache.")]
 
 
@@ -47,6 +61,7 @@ def validate(
     per_family: FamilyOpt = "1",
     criteria: CriteriaOpt = None,
     samples: SamplesOpt = None,
+    judge_temperature: JudgeTemperatureOpt = None,
     failure_budget: BudgetOpt = None,
     out: FolderOpt = Path("peregrm-validation"),
     config: ConfigOpt = None,
@@ -62,11 +77,17 @@ def validate(
     from peregrm.pipeline.asked import reward_options
     from peregrm.pipeline.validate import AttackOptions
 
-    settings = settings_of(config, samples=samples, criteria=criteria, failure_budget=failure_budget)
+    run = {
+        "samples": samples,
+        "judge_temperature": judge_temperature,
+        "criteria": criteria,
+        "failure_budget": failure_budget,
+    }
+    settings = settings_of(config, **run)
     options = reward_options(settings, [judge] if judge else None, mode, dataset)
     asked = AttackOptions(cases=cases, per_family=_count(per_family), seed=settings.run.seed)
     if dry_run:
-        _print_planned(_plan(dataset, replies, options, settings, asked), as_json=json_)
+        print_planned(_plan(dataset, replies, options, settings, asked), as_json=json_)
         return
     _print_run(_measure(dataset, replies, options, settings, asked, out), out, as_json=json_)
 
@@ -119,17 +140,6 @@ async def _material(
     if dataset is None:
         return await sample_material(folder, settings, bars)
     return read_material(dataset, replies)
-
-
-def _print_planned(planned: list[PlannedCalls], *, as_json: bool) -> None:
-    import json
-
-    from peregrm.pipeline.plan import print_plan
-
-    if as_json:
-        typer.echo(json.dumps([row._asdict() for row in planned], indent=1))
-    else:
-        print_plan(planned)
 
 
 def _print_run(run: AttackRun, out: Path, *, as_json: bool) -> None:

@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, Protocol, Self, runtime_checkable
 
 from pydantic import Field
 
 from peregrm.errors import ModelError
 from peregrm.records import Message, Part, Usage
 
-__all__ = ["Completion", "Message", "Model", "Request", "SamplingModel", "TokenLogprob", "request_key"]
+__all__ = ["Completion", "Message", "Model", "Request", "SamplingModel", "Schema", "TokenLogprob", "request_key"]
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
+class Schema(dict[str, Any]):
+    """A JSON schema that many requests share and nobody changes: its canonical JSON is made once."""
+
+    @cached_property
+    def canonical(self) -> str:
+        """The schema with sorted keys, without spaces, in ASCII."""
+        return _CANONICAL.encode(self)
 
 
 class Request(Part):
@@ -43,15 +55,57 @@ class Request(Part):
         """Return the request for sample `number` of this one, counted from 0: the same with `trial` + `number`."""
         return self if number == 0 else self.model_copy(update={"trial": self.trial + number})
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy with changes; the copy's keys are its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("known_keys", None)
+        return copy
+
+    @cached_property
+    def known_keys(self) -> dict[str, str]:
+        """What `request_key` gave so far, by the model's name: a call is looked up and recorded under the same key."""
+        return {}
+
+    def canonical(self) -> str:
+        """Return everything in the request but its purpose as JSON with sorted keys, without spaces, in ASCII."""
+        schema = self.json_schema
+        if not isinstance(schema, Schema):
+            return _CANONICAL.encode(self.model_dump(mode="json", exclude={"purpose"}))
+        start = f'{{"json_schema":{schema.canonical},"max_tokens":{self.max_tokens}'
+        rest = _canonical_rest(self.schema_name, self.seed, self.stop, self.temperature, self.top_logprobs, self.trial)
+        return f'{start},"messages":[{",".join(map(_canonical_message, self.messages))}],{rest}'
+
+
+@lru_cache(maxsize=256, typed=True)
+def _canonical_rest(
+    schema_name: str, seed: int | None, stop: tuple[str, ...], temperature: float, top_logprobs: int, trial: int
+) -> str:
+    """Return what stands behind the messages, where the names come last in the alphabet and the values are the same in many requests."""
+    rest = {"schema_name": schema_name, "seed": seed, "stop": stop, "temperature": temperature}
+    return _CANONICAL.encode({**rest, "top_logprobs": top_logprobs, "trial": trial})[1:]
+
+
+def _canonical_message(message: Message) -> str:
+    content = _quoted_rules(message.content) if message.role == "system" else _CANONICAL.encode(message.content)
+    return f'{{"content":{content},"role":{_CANONICAL.encode(message.role)}}}'
+
+
+@lru_cache(maxsize=64)
+def _quoted_rules(content: str) -> str:
+    """Return a system message in quotes: it is the same in many requests."""
+    return _CANONICAL.encode(content)
+
 
 def request_key(model_name: str, request: Request) -> str:
     """Return the SHA-256 of the model's name and everything in the request but its purpose, as 64 hex digits.
 
     It is the key of the call in the cache file, and the hash that tells in an audit what a model was asked.
     """
-    call = {"model": model_name, "request": request.model_dump(mode="json", exclude={"purpose"})}
-    text = json.dumps(call, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    known = request.known_keys
+    if model_name not in known:
+        text = f'{{"model":{_CANONICAL.encode(model_name)},"request":{request.canonical()}}}'
+        known[model_name] = hashlib.sha256(text.encode("ascii")).hexdigest()
+    return known[model_name]
 
 
 class TokenLogprob(Part):

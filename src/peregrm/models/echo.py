@@ -14,6 +14,7 @@ from functools import cached_property
 __all__ = ["Material"]
 
 _QUOTES = "'`´‘’“”„«»＂"
+_KEY_ENDS = _QUOTES + '"\\'
 
 
 class Material:
@@ -24,12 +25,29 @@ class Material:
 
     def holds(self, text: str) -> bool:
         """Tell whether the object written as `text` stands in the material, with or without its outer braces."""
+        if '":' in text and not self._may_hold_key:
+            return False
         inside = _squeezed(text).removeprefix("{").removesuffix("}")
         return inside != "" and inside in self._squeezed
 
     @cached_property
+    def _may_hold_key(self) -> bool:
+        return any(map(_may_hold_key, self._texts))
+
+    @cached_property
     def _squeezed(self) -> str:
         return "\0".join(_squeezed(text) for text in self._texts)
+
+
+def _may_hold_key(text: str) -> bool:
+    """Tell whether a quote may stand before a colon once the text is squeezed; most texts, long as they are, hold no key of an object."""
+    colon = text.find(":")
+    while colon >= 0:
+        before = text[colon - 1 : colon]  # nothing where the text begins with it, which is in everything
+        if before in _KEY_ENDS or before.isspace():
+            return True
+        colon = text.find(":", colon + 1)
+    return False
 
 
 def _squeezed(text: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ from peregrm.errors import (
     SettingsError,
 )
 from peregrm.models.base import Completion, Request
+from peregrm.models.bounded import bounding
 from peregrm.models.limits import Limits, estimated_tokens
 from peregrm.models.rotation import Rotation, shown_url
 from peregrm.models.wire import (
@@ -62,13 +63,15 @@ class EndpointModel:
         model: The name the server knows it by.
         base_urls: At least one URL, as `http://127.0.0.1:8000/v1`.
         api_key: None for servers that need none.
-        limits: How fast the URLs together may be asked. A call holds its place while it waits to try again.
+        limits: How fast the URLs together may be asked, and how large an answer may be. A call holds its place while it
+            waits to try again.
         retries: How often a call is tried again after 429, 5xx or a broken connection; another URL that is ready is
             tried at once and does not count.
         deadline_s: Seconds after which a call is given up, with all its tries and the waits between them. The time
             spent waiting for a place in `limits` does not count: with many calls at once it says nothing about the
             server.
         extra_body: Further fields of the request body; they win over those set here.
+        thinking_tokens: Added to `max_tokens` of every request: room for a model that thinks before it answers.
 
     Raises:
         SettingsError: An argument makes no sense.
@@ -85,6 +88,7 @@ class EndpointModel:
         retries: int = 4,
         deadline_s: float = 120.0,
         extra_body: Mapping[str, Any] | None = None,
+        thinking_tokens: int = 0,
     ) -> None:
         if not base_urls or isinstance(base_urls, str):
             raise SettingsError(f"model {name}: it needs a list of at least one base URL")
@@ -106,6 +110,7 @@ class EndpointModel:
         self._retries = retries
         self._deadline_s = deadline_s
         self._extra_body = dict(extra_body or {})
+        self._thinking_tokens = thinking_tokens
         self._refused: dict[str, frozenset[Feature]] = dict.fromkeys(base_urls, frozenset())
         self._clients: dict[str, AsyncOpenAI] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -150,6 +155,8 @@ class EndpointModel:
 
     async def _call(self, request: Request, n: int) -> list[Completion | ModelError]:
         self._open_clients()
+        if self._thinking_tokens:
+            request = request.model_copy(update={"max_tokens": request.max_tokens + self._thinking_tokens})
         async with self._limits.slot(estimated_tokens(request) + (n - 1) * request.max_tokens):
             started = time.monotonic()
             troubles: list[ModelError] = []
@@ -188,7 +195,7 @@ class EndpointModel:
                 api_key=self._api_key,
                 max_retries=0,
                 timeout=openai.Timeout(None, connect=min(_CONNECT_S, self._deadline_s)),
-                http_client=openai.DefaultAioHttpClient(),
+                http_client=openai.DefaultAioHttpClient(event_hooks={"response": [self._bounding(url)]}),
             )
             # The package takes these two from the environment and would send them to any server.
             client.organization = client.project = None
@@ -283,6 +290,11 @@ class EndpointModel:
             raise _fatal(ModelRequestError(f"{where}: 404: {advice}: {said}"))
         raise ModelRequestError(f"{where}: {status}: the server rejected the request: {said}")
 
+    def _bounding(self, url: str) -> Callable[[Any], Awaitable[None]]:
+        most = self._limits.answer_bytes
+        message = f"{self._where(url)}: the answer is larger than {most / 2**20:g} MiB (answer_mib in the settings)"
+        return bounding(most, lambda: ModelProtocolError(message, kind="too_large"))
+
     def _where(self, url: str) -> str:
         return f"{shown_url(url)} ({self._model})"
 
@@ -351,6 +363,9 @@ def _connection_trouble(where: str, error: BaseException) -> Exception:
         TimeoutError: ("connect_timeout", "no connection in time"),
     }
     causes = list(_causes(error))
+    own = next((cause for cause in causes if isinstance(cause, ModelError)), None)
+    if own is not None:  # an older `openai` wraps what is raised while a body is read
+        return own
     for types, (kind, what) in words.items():
         if any(isinstance(cause, types) for cause in causes):
             return _PassingTrouble(ModelUnavailable(f"{where}: {what}", kind=kind))

@@ -54,6 +54,7 @@ class _Entry:
     cached: Usage = field(default_factory=Usage)
     failures: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    cached_seconds: float = 0.0
 
 
 class Ledger:
@@ -75,6 +76,7 @@ class Ledger:
         entry = self._entry(model, purpose)
         if completion.cached:
             entry.cached += completion.usage
+            entry.cached_seconds += completion.seconds
         else:
             entry.fresh += completion.usage
             entry.seconds += completion.seconds
@@ -90,6 +92,10 @@ class Ledger:
     def used_usage(self, *, model: str | None = None, purpose: str | None = None) -> Usage:
         """Return the usage behind the results, fresh and cached: the same whether a run was resumed or went through."""
         return sum((entry.fresh + entry.cached for _, entry in self._matching(model, purpose)), Usage())
+
+    def used_seconds(self) -> float:
+        """Return the seconds that the calls behind the results took when they were made, one after another, fresh and cached."""
+        return sum(entry.seconds + entry.cached_seconds for _, entry in self._matching(None, None))
 
     def total_cost(self) -> float | None:
         """Return the cost of all fresh calls, or None where a model has no known price or reported no tokens."""

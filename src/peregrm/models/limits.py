@@ -1,4 +1,4 @@
-"""How fast one endpoint may be asked: requests at once, requests a minute, tokens a minute.
+"""How fast one endpoint may be asked, requests at once, requests a minute, tokens a minute, and how much it may answer.
 
 Left out on purpose: limits shared between processes, and learning the limits from the server's headers.
 """
@@ -34,18 +34,22 @@ class Limits:
         rpm: Requests a minute, None for no limit. As a leaky bucket: a burst of `rpm` passes at once, then one each
             60 / rpm s.
         tpm: Tokens a minute, None for no limit; a leaky bucket as well.
+        answer_bytes: The largest body of an answer; more is a failure of the call.
 
     Raises:
         SettingsError: A limit is below 1.
     """
 
-    def __init__(self, concurrency: int, rpm: int | None = None, tpm: int | None = None) -> None:
-        for label, value in (("concurrency", concurrency), ("rpm", rpm), ("tpm", tpm)):
+    def __init__(
+        self, concurrency: int, rpm: int | None = None, tpm: int | None = None, answer_bytes: int = 32 * 2**20
+    ) -> None:
+        for label, value in (("concurrency", concurrency), ("rpm", rpm), ("tpm", tpm), ("answer_bytes", answer_bytes)):
             if value is not None and value < 1:
                 raise SettingsError(f"{label} is {value}; it must be at least 1")
         self.concurrency = concurrency
         self.rpm = rpm
         self.tpm = tpm
+        self.answer_bytes = answer_bytes
         self._gates: _Gates | None = None
 
     @asynccontextmanager

@@ -14,6 +14,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -179,6 +180,37 @@ def _read_object(
 
 def _loads(text: str) -> Any:
     """Parse JSON; line breaks inside strings pass, repeated keys and non-finite numbers are `invalid`."""
+    try:
+        return _DECODER.decode(text)
+    except _Refused:
+        return _invalid_or_unparsable(text)
+    except (ValueError, RecursionError):
+        return Unparsed("unparsable", "it is not valid JSON")
+
+
+class _Refused(Exception):
+    """JSON, at least so far, that holds a repeated key or a number that is not finite."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Refused
+    return found
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise _Refused
+    return value
+
+
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+
+
+def _invalid_or_unparsable(text: str) -> Unparsed:
+    """Read to the end a text in which something was refused: what is no JSON either is `unparsable`."""
     refusals: list[str] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -193,10 +225,10 @@ def _loads(text: str) -> Any:
         return value
 
     try:
-        document = json.loads(text, strict=False, object_pairs_hook=unique, parse_constant=finite, parse_float=finite)
+        json.loads(text, strict=False, object_pairs_hook=unique, parse_constant=finite, parse_float=finite)
     except (ValueError, RecursionError):
         return Unparsed("unparsable", "it is not valid JSON")
-    return Unparsed("invalid", refusals[0]) if refusals else document
+    return Unparsed("invalid", refusals[0])
 
 
 def _repaired(text: str) -> dict[str, Any] | None:
@@ -255,13 +287,20 @@ def _key_misfit(document: Any, value: Any, where: str = "") -> str | None:
     """Say which keys are missing or unknown, also where the pydantic model has defaults or would ignore them."""
     children: list[tuple[Any, Any, str]] = []
     if isinstance(value, BaseModel) and isinstance(document, dict):
-        names = {field.alias or name: name for name, field in type(value).model_fields.items()}
-        for label, keys in (("missing", names.keys() - document), ("not in the schema", document.keys() - names)):
-            if keys:
-                return f"{', '.join(sorted(where + key for key in keys))}: {label}"
-        children = [(document[key], getattr(value, name), f"{where}{key}.") for key, name in names.items()]
+        names = _names_by_key(type(value))
+        if names.keys() != document.keys():
+            missing, unknown = names.keys() - document, document.keys() - names
+            label = "missing" if missing else "not in the schema"
+            return f"{', '.join(sorted(where + key for key in missing or unknown))}: {label}"
+        nested = [(key, name) for key, name in names.items() if isinstance(document[key], dict | list)]
+        children = [(document[key], getattr(value, name), f"{where}{key}.") for key, name in nested]
     elif isinstance(value, dict) and isinstance(document, dict):
         children = [(document[key], value[key], f"{where}{key}.") for key in document if key in value]
     elif isinstance(value, list | tuple) and isinstance(document, list):
         children = [(d, v, f"{where}{i}.") for i, (d, v) in enumerate(zip(document, value, strict=False))]
     return next((m for child in children if (m := _key_misfit(*child)) is not None), None)
+
+
+@lru_cache(maxsize=1024)
+def _names_by_key(schema: type[BaseModel]) -> dict[str, str]:
+    return {field.alias or name: name for name, field in schema.model_fields.items()}

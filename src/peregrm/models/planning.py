@@ -26,10 +26,15 @@ TYPICAL_OUTPUT = {
     "situations": 350,
     "queries": 50,
     "inspection": 120,
+    "safety": 60,
     "criteria": 500,
     "replies": 150,
     "judge": 250,
     "bystander": 100,
+    "scenario": 1500,
+    "rubric": 400,
+    "pairwise": 750,
+    "emobench": 15,
 }
 """Tokens of an answer by the purpose of the call."""
 

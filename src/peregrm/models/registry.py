@@ -141,7 +141,8 @@ def _split_at_url(spec: str) -> tuple[str, str, str]:
 
 def _settings_name(name: str, entry: ModelSettings) -> str:
     """Return a name that changes with whatever changes the answers, so that no cache gives those of other settings."""
-    changes = _extra_body(entry)
+    thinking = {"thinking_tokens": entry.thinking_tokens} if entry.thinking_tokens else {}
+    changes = {**_extra_body(entry), **thinking}
     if not changes:
         return f"{name}:{entry.model}"
     text = json.dumps(changes, sort_keys=True, default=str)
@@ -169,10 +170,11 @@ def _open_endpoint(target: _Endpoint) -> Model:
         entry.model,
         entry.base_url,
         _key(target),
-        Limits(entry.concurrency, entry.rpm, entry.tpm),
+        Limits(entry.concurrency, entry.rpm, entry.tpm, entry.answer_mib * 2**20),
         retries=entry.retries,
         deadline_s=entry.deadline_s,
         extra_body=_extra_body(entry),
+        thinking_tokens=entry.thinking_tokens,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from peregrm.errors import ModelError
-from peregrm.models.base import Completion, Message, Model, Request, request_key
+from peregrm.models.base import Completion, Message, Model, Request, Schema, request_key
 from peregrm.models.digits import Path, expected_digits, integer_spans
 from peregrm.models.echo import Material
 from peregrm.models.parsing import Check, Found, Unparsed, find_answer, parse_answer
@@ -55,6 +55,11 @@ class Answer(Generic[T]):
     """The `request_key` of what was asked first: the key of that call in the cache file."""
     start: int | None = None
     """Offset of the value's JSON object in `raw`, None where there is no value or its text had to be repaired."""
+
+    @property
+    def has_logprobs(self) -> bool:
+        """Whether `expected_digits` can tell anything."""
+        return self.completion is not None and self.completion.logprobs is not None and self.start is not None
 
     def expected_digits(self, paths: Sequence[Path], low: int = 1, high: int = 5) -> list[float | None]:
         """Return, for each path to an integer of `value`, its expectation over the digits `low` to `high`, or None.
@@ -115,20 +120,22 @@ async def ask_samples(
     material = Material(message.content for message in request.messages if message.role == "user")
     answers: list[Answer[T]] = []
     for number, outcome in enumerate(await complete_samples(model, request, n)):
-        unasked = Answer[T](None, None, None, "", Usage(), request_key(model.name, request.sample(number)))
-        answers.append(_after(unasked, outcome, request.purpose, schema, check, material))
+        key = request_key(model.name, request.sample(number))
+        answers.append(_after(None, key, outcome, request.purpose, schema, check, material))
     unusable = {number: answer.failure for number, answer in enumerate(answers) if answer.failure and answer.completion}
     second = await each_outcome(
         model.complete(_with_correction(request.sample(number), answers[number].raw, failure.reason))
         for number, failure in unusable.items()
     )
     for number, outcome in zip(unusable, second, strict=True):
-        answers[number] = _after(answers[number], outcome, request.purpose, schema, check, material)
+        first = answers[number]
+        answers[number] = _after(first, first.prompt_key, outcome, request.purpose, schema, check, material)
     return answers
 
 
 def _after(
-    before: Answer[T],
+    before: Answer[T] | None,
+    key: str,
     outcome: Completion | ModelError,
     stage: str,
     schema: type[T],
@@ -137,13 +144,15 @@ def _after(
 ) -> Answer[T]:
     """Return the answer as it stands after one more try."""
     if isinstance(outcome, ModelError):
-        return replace(before, failure=Failure(stage=stage, kind=outcome.kind, reason=str(outcome)))
+        failure = Failure(stage=stage, kind=outcome.kind, reason=str(outcome))
+        return Answer(None, failure, None, "", Usage(), key) if before is None else replace(before, failure=failure)
     cut = outcome.finish_reason == "length"
     found = find_answer(outcome.text, schema, truncated=cut, check=check, material=material)
-    tried = replace(before, completion=outcome, raw=outcome.text, usage=before.usage + outcome.usage)
+    usage = outcome.usage if before is None else before.usage + outcome.usage
     if isinstance(found, Found):
-        return replace(tried, value=found.value, failure=None, start=found.start)
-    return replace(tried, failure=Failure(stage=stage, kind=found.kind, reason=found.reason))
+        return Answer(found.value, None, outcome, outcome.text, usage, key, found.start)
+    failure = Failure(stage=stage, kind=found.kind, reason=found.reason)
+    return Answer(None, failure, outcome, outcome.text, usage, key)
 
 
 def _with_correction(request: Request, text: str, problem: str) -> Request:
@@ -154,7 +163,7 @@ def _with_correction(request: Request, text: str, problem: str) -> Request:
 
 
 @lru_cache(maxsize=512)
-def strict_schema(schema: type[BaseModel]) -> dict[str, Any]:
+def strict_schema(schema: type[BaseModel]) -> Schema:
     """Return the JSON schema of a pydantic model as structured-output back ends want it.
 
     References are inlined, every object lists all its properties as required and allows no others; titles, defaults
@@ -165,8 +174,7 @@ def strict_schema(schema: type[BaseModel]) -> dict[str, Any]:
         ValueError: The schema refers to itself.
     """
     document = schema.model_json_schema()
-    inlined: dict[str, Any] = _strict(document, document.get("$defs", {}), ())
-    return inlined
+    return Schema(_strict(document, document.get("$defs", {}), ()))
 
 
 def _strict(node: Any, definitions: Mapping[str, Any], inside: tuple[str, ...]) -> Any:

@@ -210,7 +210,9 @@ def _content(message: Mapping[str, Any], finish_reason: str, where: str) -> str:
         return _valid_unicode(content)
     if _text(message.get("refusal")):
         raise ModelProtocolError(f"{where}: the model refused: {one_line(message['refusal'])}", kind="refusal")
-    why = " before max_tokens was used up, perhaps by its thinking" if finish_reason == "length" else ""
+    why = ""
+    if finish_reason == "length":
+        why = " before max_tokens was used up, perhaps by its thinking: see thinking_tokens in the settings"
     raise ModelProtocolError(f"{where}: the model wrote no text{why}", kind="no_content")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -19,7 +20,7 @@ from peregrm.models.structured import Answer, ask, ask_samples
 from peregrm.prompts import Untrusted, prompt_hash, render
 from peregrm.records import Case, Criteria, Judgement, Reply
 
-__all__ = ["Asking", "Hideable", "criteria_text", "shown", "together"]
+__all__ = ["Asking", "Hideable", "criteria_text", "said", "shown", "together"]
 
 T = TypeVar("T", bound=BaseModel)
 R = TypeVar("R")
@@ -30,6 +31,7 @@ Hideable = Literal["persona", "memories", "situation"]
 _HIDDEN = Untrusted("(not shown)")
 _MOST_SHOWN = 256
 _SHOWN: dict[tuple[str, frozenset[Hideable]], dict[str, Untrusted]] = {}
+_LISTED: dict[str, Untrusted] = {}
 
 
 def shown(case: Case, hidden: frozenset[Hideable] = frozenset()) -> dict[str, Untrusted]:
@@ -59,7 +61,21 @@ def _shown(case: Case, hidden: frozenset[Hideable]) -> dict[str, Untrusted]:
 
 
 def criteria_text(criteria: Criteria) -> Untrusted:
-    """Return criteria as the judge reads them: s1 is the first of its dimension."""
+    """Return criteria as the judge reads them: s1 is the first of its dimension. The last ones are remembered, as in `shown`."""
+    if criteria.id not in _LISTED:
+        if len(_LISTED) >= _MOST_SHOWN:
+            _LISTED.pop(next(iter(_LISTED)), None)
+        _LISTED[criteria.id] = _listed(criteria)
+    return _LISTED[criteria.id]
+
+
+@lru_cache(maxsize=64)
+def said(text: str) -> Untrusted:
+    """Return the text of a reply as a prompt value: the same for the two questions that are asked about it one after the other."""
+    return Untrusted(text)
+
+
+def _listed(criteria: Criteria) -> Untrusted:
     lines: list[str] = []
     for name, items in criteria.items:
         lines.append(f"{name}:")
@@ -112,24 +128,34 @@ class Asking:
     ) -> list[Answer[T]]:
         """Return one answer a trial, counted from `first_trial`, to the prompt file `prompt` rendered with `values`."""
         samples = self.samples if samples is None else samples
-        request = self._request(render(prompt, **values), samples, max_tokens, purpose)
-        request = request.model_copy(update={"top_logprobs": top_logprobs, "trial": first_trial})
+        messages = render(prompt, **values)
+        request = self._request(messages, samples, max_tokens, purpose, first_trial, top_logprobs)
         return await ask_samples(self.model, request, schema, samples)
 
     async def ask_trial(
         self, prompt: str, values: dict[str, Any], schema: type[T], *, trial: int, max_tokens: int, purpose: str
     ) -> Answer[T]:
         """Return the answer of one trial, as a call of its own."""
-        request = self._request(render(prompt, **values), self.samples, max_tokens, purpose)
-        return await ask(self.model, request.model_copy(update={"trial": trial}), schema)
+        request = self._request(render(prompt, **values), self.samples, max_tokens, purpose, trial)
+        return await ask(self.model, request, schema)
 
-    def _request(self, messages: tuple[Message, ...], samples: int, max_tokens: int, purpose: str) -> Request:
+    def _request(
+        self,
+        messages: tuple[Message, ...],
+        samples: int,
+        max_tokens: int,
+        purpose: str,
+        trial: int,
+        top_logprobs: int = 0,
+    ) -> Request:
         return Request(
             messages=messages,
             max_tokens=max_tokens,
             temperature=self.temperature if samples > 1 else 0.0,
             seed=self.seed,
             schema_name=purpose,
+            top_logprobs=top_logprobs,
+            trial=trial,
             purpose=purpose,
         )
 

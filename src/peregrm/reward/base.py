@@ -14,11 +14,17 @@ from peregrm.errors import ArtifactError
 from peregrm.records import Case, Failure, Judgement, Reply, Reward
 from peregrm.replies import reply_from_output
 
-__all__ = ["COMPARING", "RewardModel", "Scored", "as_replies", "says_something"]
+__all__ = ["COMPARING", "FLAGGED", "GUIDANCE", "RewardModel", "Scored", "as_replies", "says_something"]
 
 
 COMPARING = frozenset({"listwise", "pairwise"})
 """The rewards that compare the replies of a group: one reply alone gives them nothing."""
+
+GUIDANCE = "safe_guidance"
+"""The method of rewards for replies to flagged cases: the set of dimensions they are judged by, see `peregrm.reward.guidance`."""
+
+FLAGGED = "flagged"
+"""The kind of failure of a reward that does not judge replies to flagged cases."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,11 @@ class Scored:
     def failure(self) -> Failure | None:
         """Why there is no total."""
         return self.reward.failure
+
+    @property
+    def flagged(self) -> bool:
+        """Whether the reply is to a flagged case: its numbers are on another scale than the rest and belong into no mean with them."""
+        return self.reward.method == GUIDANCE or (self.failure is not None and FLAGGED in self.failure.kind.split("+"))
 
     @property
     def scores(self) -> dict[str, float | None]:

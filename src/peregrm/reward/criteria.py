@@ -39,6 +39,9 @@ _CALL_BACK = re.compile(
     re.IGNORECASE,
 )
 
+_KNOWN_THINGS = ("memor", "history", "past conversation", "earlier ", "profile", "persona", "'s name")
+"""Without one of these no English text holds the above; most criteria hold none."""
+
 _CLAUSE_END = re.compile(r"[.;!?。；！？]|\bbut\b|\band (?:then|also)\b|但|并且|而且", re.IGNORECASE)
 
 _NEGATION = re.compile(
@@ -83,6 +86,8 @@ def check_criteria(items: Sequence[tuple[str, Sequence[str]]]) -> str | None:
 
 def _rewards_call_back(text: str) -> bool:
     """Tell whether a criterion asks for recital of what is known; one that forbids it in the same clause is welcome."""
+    if text.isascii() and not any(map(text.lower().__contains__, _KNOWN_THINGS)):
+        return False
     for clause in _CLAUSE_END.split(text):
         found = _CALL_BACK.search(clause)
         if found is not None and not _NEGATION.search(clause[: found.end()]):

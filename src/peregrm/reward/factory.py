@@ -32,12 +32,14 @@ def open_reward(options: RewardOptions, judges: tuple[Model | str, ...] | None =
     """Return the reward that `options` describe; several judges give a pool.
 
     Judges named in the options are opened at the first call; `judges` are used instead where given, models or names.
-    Raises `SettingsError` where there is no such reward, or a judge is named twice.
+    Raises `SettingsError` where there is no such reward, no judge, or a judge is named twice.
     """
     check_names([options.reward])
     make: Callable[[RewardOptions, Model | str], RewardModel]
     make = VARIANTS.get(options.reward) or RIVALS[options.reward]
     judges = judges or options.judges
+    if not judges:
+        raise SettingsError("name a judge: there is none by default, for the embedded one's scores carry no meaning")
     names = [judge if isinstance(judge, str) else judge.name for judge in judges]
     if len(set(names)) < len(names):
         raise SettingsError(f"a judge is named twice: {', '.join(names)}")

@@ -13,7 +13,7 @@ from peregrm.records import Case, Criteria, Criterion
 from peregrm.reward.aggregate import percentages
 from peregrm.reward.criteria import check_criteria
 
-__all__ = ["fixed_criteria", "no_criteria"]
+__all__ = ["equal_weights", "fixed_criteria", "no_criteria"]
 
 
 def fixed_criteria(case: Case, dimensions: Sequence[Dimension] = EMPATHY) -> Criteria:
@@ -29,14 +29,19 @@ def fixed_criteria(case: Case, dimensions: Sequence[Dimension] = EMPATHY) -> Cri
     wrong = check_criteria([(d.name, d.criteria) for d in dimensions])
     if wrong is not None:
         raise SettingsError(f"the fixed criteria cannot be used: {wrong}")
-    return Criteria(case_id=case.id, method="fixed", items=tuple((d.name, _equal(d.criteria)) for d in dimensions))
+    return Criteria(
+        case_id=case.id, method="fixed", items=tuple((d.name, equal_weights(d.criteria)) for d in dimensions)
+    )
 
 
 def no_criteria(case: Case, dimensions: Sequence[Dimension] = EMPATHY) -> Criteria:
     """Return one criterion a dimension, its own definition: each is scored as a whole."""
-    return Criteria(case_id=case.id, method="none", items=tuple((d.name, _equal((d.measures,))) for d in dimensions))
+    return Criteria(
+        case_id=case.id, method="none", items=tuple((d.name, equal_weights((d.measures,))) for d in dimensions)
+    )
 
 
-def _equal(texts: Sequence[str]) -> tuple[Criterion, ...]:
+def equal_weights(texts: Sequence[str]) -> tuple[Criterion, ...]:
+    """Return these texts as criteria that count alike."""
     weights = percentages([1] * len(texts))
     return tuple(Criterion(text=text, weight=weight) for text, weight in zip(texts, weights, strict=True))

@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence, Set
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
+from operator import itemgetter
 from typing import NamedTuple
 
 from pydantic import Field
@@ -29,13 +30,21 @@ _CHARACTERS_PER_TOKEN = 8
 
 _LANGUAGES = ("en", "zh")
 _QUOTED = re.compile(
-    r"\"[^\"\n]*\"|“[^“”\n]*”|「[^「」\n]*」|(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w))*'(?!\w)|‘(?:[^‘’\n]|(?<=\w)’(?=\w))*’(?!\w)"
+    r"\"[^\"\n]*\"|“[^“”\n]*”|「[^「」\n]*」|'(?<!\w')(?:[^'\n]|(?<=\w)'(?=\w))*'(?!\w)|‘(?:[^‘’\n]|(?<=\w)’(?=\w))*’(?!\w)"
 )
 _SENTENCE_END = re.compile(r"[!?。\n]|\.{3,}|(?<=\.)\s")
 _RULE = re.compile(r"(counts|spares)\s+(\S.*)")
+_FIRST_WORDS = re.compile(
+    r"\\b(?:(?P<word>[a-z](?![?*+{]))|\(\?:(?P<words>[a-z][a-z' -]*(?:\|[a-z][a-z' -]*)*)\)(?![?*+{]))"
+)
+_GROUP = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\((?:\\.|[^()\\])*\)")
 _MACRO = re.compile(r"@([A-Z]+)\s*=\s*(.*)")
 
 Run = tuple[str, ...]
+
+_MOST_KNOWN = 256
+_KNOWN: dict[str, frozenset[Run]] = {}
+"""The runs of the last cases by the case's id: the same for all replies of a group."""
 
 
 class Guards(Part):
@@ -60,9 +69,9 @@ def measure(case: Case, reply_text: str) -> tuple[tuple[str, float], ...]:
     An empty reply measures 0 throughout. The work grows with the length of the reply and of what is known, not with their product.
     """
     sequence = _sequence(reply_text)
-    copied = copied_tokens(case, reply_text)
+    copied = _copied(case, reply_text, sequence)
     return (
-        ("tokens", float(_length(reply_text))),
+        ("tokens", float(_length(reply_text, sequence))),
         ("parroting", copied / len(sequence) if sequence else 0.0),
         ("sycophancy", _sycophancy(reply_text)),
     )
@@ -87,23 +96,32 @@ def penalty(guards: Guards, measured: Sequence[tuple[str, float]]) -> float:
 
 def copied_tokens(case: Case, reply_text: str) -> int:
     """Return how many tokens of a reply lie in a run copied from kept memories or the persona and not from the message."""
-    sources = [memory.value for memory in case.memories if memory.status == "kept"]
-    sources += [*case.persona.profile.splitlines(), *(trait.text for trait in case.persona.traits)]
-    known = _known_runs(tuple(dict.fromkeys(sources)), case.query)
-    sequence = _sequence(reply_text)
+    return _copied(case, reply_text, _sequence(reply_text))
+
+
+def _copied(case: Case, reply_text: str, sequence: Sequence[str]) -> int:
+    if case.id not in _KNOWN:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.pop(next(iter(_KNOWN)), None)
+        _KNOWN[case.id] = _known_runs(case)
+    known = _KNOWN[case.id]
+    if known.isdisjoint(map(itemgetter(1), _runs(sequence))):
+        return 0
+    stretches = list(_stretches(sequence, known))
     content = content_tokens(_normal(reply_text))
     return sum(
         end - start
-        for start, end in _stretches(sequence, known)
+        for start, end in stretches
         if len({token for token in sequence[start:end] if token in content or _is_character(token)}) >= _FEWEST_CONTENT
     )
 
 
-@lru_cache(maxsize=256)
-def _known_runs(sources: tuple[str, ...], query: str) -> frozenset[Run]:
-    """Return the runs of the sources that the message does not hold: the same for all replies of a group."""
-    known = {run for source in sources for _, run in _runs(_sequence(source))}
-    return frozenset(known.difference(run for _, run in _runs(_sequence(query))))
+def _known_runs(case: Case) -> frozenset[Run]:
+    """Return the runs of what is known that the message does not hold."""
+    sources = [memory.value for memory in case.memories if memory.status == "kept"]
+    sources += [*case.persona.profile.splitlines(), *(trait.text for trait in case.persona.traits)]
+    known = {run for source in dict.fromkeys(sources) for _, run in _runs(_sequence(source))}
+    return frozenset(known.difference(run for _, run in _runs(_sequence(case.query))))
 
 
 def _stretches(sequence: Sequence[str], known: Set[Run]) -> Iterator[tuple[int, int]]:
@@ -150,6 +168,8 @@ def _size(token: str) -> int:
 
 def _normal(text: str) -> str:
     """Return the text in compatibility form with straight apostrophes and without invisible format characters."""
+    if text.isascii():
+        return text
     normal = unicodedata.normalize("NFKC", text).replace("’", "'")
     if normal.isascii():
         return normal
@@ -160,10 +180,16 @@ def _sequence(text: str) -> list[str]:
     return tokens(_normal(text))
 
 
-def _length(text: str) -> int:
-    """Count tokens; where they are few for so many characters (no spaces, only emoji), one for every eight characters."""
+def _length(text: str, sequence: Sequence[str]) -> int:
+    """Count tokens; where they are few for so many characters (no spaces, only emoji), one for every eight characters.
+
+    `sequence` are the tokens of the text in its normal form, which for plain text are its own.
+    """
+    own = sequence if text.isascii() else tokens(text)
+    if len(own) * _CHARACTERS_PER_TOKEN >= len(text):
+        return len(own)
     visible = sum(map(len, text.split()))
-    return max(len(tokens(text)), -(-visible // _CHARACTERS_PER_TOKEN)) if visible else 0
+    return max(len(own), -(-visible // _CHARACTERS_PER_TOKEN)) if visible else 0
 
 
 def _sycophancy(text: str) -> float:
@@ -206,4 +232,32 @@ def _patterns(language: str) -> _Patterns:
             rules[rule[1]].append(rule[2])
         else:
             raise ValueError(f"{name}: neither a rule nor a macro: {line!r}")
-    return _Patterns(*(re.compile("|".join(f"(?:{pattern})" for pattern in rules[kind])) for kind in rules))
+    return _Patterns(_any_of(rules["counts"]), re.compile("|".join(f"(?:{pattern})" for pattern in rules["spares"])))
+
+
+def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
+    """Return a pattern that is found wherever one of these is.
+
+    Those that begin with a word are sorted by its first letter and tried at the edges of words alone.
+    """
+    by_letter: dict[str, list[str]] = {}
+    others: list[str] = []
+    for pattern in patterns:
+        beginnings = _beginnings(pattern)
+        for word in beginnings:
+            by_letter.setdefault(word[0], []).append(word[1:])
+        if not beginnings:
+            others.append(pattern)
+    words = "|".join(f"{letter}(?:{'|'.join(rests)})" for letter, rests in by_letter.items())
+    return re.compile("|".join([rf"\b(?:{words})"] * bool(words) + [f"(?:{pattern})" for pattern in others]))
+
+
+def _beginnings(pattern: str) -> list[str]:
+    r"""Return what a pattern of the form `\bword...` or `\b(?:word|other word)...` stands for behind `\b`, by word; else nothing."""
+    before, outside = "", pattern
+    while before != outside:
+        before, outside = outside, _GROUP.sub("", outside)
+    found = _FIRST_WORDS.match(pattern)
+    if found is None or "|" in outside:
+        return []
+    return [word + pattern[found.end() :] for word in (found["word"] or found["words"]).split("|")]

@@ -16,9 +16,8 @@ from peregrm.dimensions import BYSTANDER_PARTS
 from peregrm.errors import ArtifactError
 from peregrm.models.digits import Path
 from peregrm.models.structured import Answer
-from peregrm.prompts import Untrusted
 from peregrm.records import Bystander, Case, Criteria, Judgement, Reply
-from peregrm.reward.asking import Asking, criteria_text, shown
+from peregrm.reward.asking import Asking, criteria_text, said, shown
 
 __all__ = [
     "TOP_LOGPROBS",
@@ -122,7 +121,7 @@ async def judge_dimensions(asking: Asking, case: Case, criteria: Criteria, reply
             "reasons": asking.reasons,
             **shown(case, asking.hidden),
             "criteria": criteria_text(criteria),
-            "reply": Untrusted(reply.text),
+            "reply": said(reply.text),
         },
         _scores_type(criteria, reasons=asking.reasons),
         max_tokens=900,
@@ -160,6 +159,8 @@ def expected_scores(answer: Answer[Any], criteria: Criteria, where: Path) -> dic
         value = getattr(value, str(step))
     names = [(name, [f"s{n}" for n in range(1, len(items) + 1)]) for name, items in criteria.items]
     sampled = [(name, [getattr(getattr(value, name), key) for key in keys]) for name, keys in names]
+    if not answer.has_logprobs:
+        return {"item_scores": sampled, "expected": False}
     expected = answer.expected_digits([(*where, name, key) for name, keys in names for key in keys])
     known = [round(score, 6) for score in expected if score is not None]
     if len(known) != len(expected):
@@ -178,8 +179,8 @@ async def judge_bystander(
         {
             "parts": BYSTANDER_PARTS,
             "reasons": asking.reasons,
-            "query": Untrusted(case.query),
-            "reply": Untrusted(reply.text),
+            "query": shown(case, asking.hidden)["query"],
+            "reply": said(reply.text),
         },
         _points_type(reasons=asking.reasons),
         max_tokens=300,

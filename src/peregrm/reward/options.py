@@ -19,8 +19,8 @@ class RewardOptions(Part):
     reward: str = "shared"
     """A mode of PereGRM, a rival or an ablation: see `peregrm.reward.factory.reward_names`."""
 
-    judges: Annotated[tuple[str, ...], Field(min_length=1)] = ("embedded",)
-    """One judge, or several to be pooled, each as `--judge` takes it."""
+    judges: tuple[str, ...] = ()
+    """One judge, or several to be pooled, each as `--judge` takes it. None: whoever opens the reward gives them."""
 
     samples: Annotated[int, Field(ge=1)] = 1
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5

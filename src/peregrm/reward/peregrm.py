@@ -8,7 +8,8 @@ rewards[0].total, rewards[0].empathy, rewards[0].coverage, rewards[0].failure
 
 Three modes: `shared` (criteria once a case, one call a reply for all dimensions, the bystander apart), `paper` (the published calls, see
 `reward.paper`) and `listwise` (the group in one call, see `reward.listwise`). `judge_group` asks, `reward` adds up; a reward is a pure
-function of judgements, so figures can be recomputed from the artifact without a call.
+function of judgements, so figures can be recomputed from the artifact without a call. Replies to a flagged case are judged by safe
+guidance alone, in whatever mode (`reward.guidance`).
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from peregrm.dimensions import EMPATHY, Dimension
 from peregrm.errors import ArtifactError, SettingsError
@@ -29,11 +30,12 @@ from peregrm.models.parsing import UNUSABLE
 from peregrm.records import Case, Criteria, Judgement, Reply, Reward
 from peregrm.reward import listwise, paper
 from peregrm.reward.asking import Asking, Hideable, together
-from peregrm.reward.base import Scored, as_replies, says_something
+from peregrm.reward.base import GUIDANCE, Scored, as_replies, says_something
 from peregrm.reward.composed import compose_criteria
 from peregrm.reward.criteria import write_criteria
 from peregrm.reward.fixed import fixed_criteria, no_criteria
 from peregrm.reward.guards import Guards
+from peregrm.reward.guidance import guidance_dimensions, guidance_items
 from peregrm.reward.judge import check_parents, judge_bystander, judge_dimensions, judge_empty_reply
 from peregrm.reward.opening import LazyJudge
 from peregrm.reward.summing import Rules, add_up, check_trials
@@ -117,7 +119,7 @@ class PereGRM:
             hidden=self.hidden,
         )
 
-    @property
+    @cached_property
     def rules(self) -> Rules:
         """How judgements are added up."""
         return Rules(
@@ -130,12 +132,34 @@ class PereGRM:
             guards=self.guards,
         )
 
+    @cached_property
+    def guidance(self) -> PereGRM:
+        """What judges replies to flagged cases in place of this reward: safe guidance, by the same judge and as many trials."""
+        return _Guidance(
+            self.asking.model,
+            samples=self.samples,
+            quorum=self.quorum,
+            bystander_weight=0.0,
+            temperature=self.temperature,
+            seed=self.seed,
+            reasons=self.reasons,
+            dimensions=guidance_dimensions(),
+            criteria="fixed",
+            label=GUIDANCE,
+        )
+
+    def _other_for(self, case: Case) -> PereGRM | None:
+        return self.guidance if case.flags else None
+
     async def score(self, case: Case, replies: Sequence[Reply | str]) -> list[Scored]:
         """Return one score a reply to `case`, in order; a text is taken as a policy's raw output, thinking included.
 
+        Replies to a flagged case are judged by `guidance`, and their rewards say so in `method`.
         What cannot be scored has a failure and no number. Raises a fatal `ModelError`, and `ArtifactError` where a reply answers
         another case.
         """
+        if (other := self._other_for(case)) is not None:
+            return await other.score(case, replies)
         group = as_replies(case, replies)
         criteria = await self.criteria_for(case) if any(reply.failure is None for reply in group) else None
         judged = await self.judge_group(case, criteria, group)
@@ -163,6 +187,8 @@ class PereGRM:
 
         Criteria that failed are not remembered: the next group asks again. An unusable answer is asked for anew at once, twice.
         """
+        if (other := self._other_for(case)) is not None:
+            return await other.criteria_for(case)
         if self.mode == "paper":
             return None
         known = self.known_criteria(case)
@@ -194,6 +220,8 @@ class PereGRM:
 
     def known_criteria(self, case: Case) -> Criteria | None:
         """Return the criteria of a case, if they were given, or written before and are still remembered."""
+        if (other := self._other_for(case)) is not None:
+            return other.known_criteria(case)
         return self._given.get(case.id) or self._criteria.get(case.id)
 
     async def _make_criteria(self, case: Case) -> Criteria:
@@ -220,6 +248,8 @@ class PereGRM:
         A reply that failed, or a case without criteria, has nothing to judge: the list is empty and no call is made. A reply without
         a visible character is empty and scores lowest by rule. Raises `ArtifactError` where criteria or reply belong to another case.
         """
+        if (other := self._other_for(case)) is not None:
+            return await other.judge_group(case, criteria, replies)
         for reply in replies:
             check_parents(case, criteria, reply)
         if criteria is not None and criteria.failure is None and self.mode != "paper":
@@ -247,17 +277,29 @@ class PereGRM:
         if self.mode == "listwise":
             return await listwise.judge_list(self.asking, case, _known(criteria), replies)
         # The first reply goes alone, so that a server with a prefix cache computes what the group has in common once.
-        first = [await self._judge_one(case, criteria, reply) for reply in replies[:1]]
-        rest = await together(self._judge_one(case, criteria, reply) for reply in replies[1:])
-        return [*first, *rest]
+        return [
+            judgements
+            for some in (replies[:1], replies[1:])
+            for judgements in await self._judge_some(case, criteria, some)
+        ]
 
-    async def _judge_one(self, case: Case, criteria: Criteria | None, reply: Reply) -> list[Judgement]:
+    async def _judge_some(
+        self, case: Case, criteria: Criteria | None, replies: Sequence[Reply]
+    ) -> list[list[Judgement]]:
+        calls = [self._questions(case, criteria, reply) for reply in replies]
+        answers = iter(await together(call for own in calls for call in own))
+        return [[judgement for _ in own for judgement in next(answers)] for own in calls]
+
+    def _questions(
+        self, case: Case, criteria: Criteria | None, reply: Reply
+    ) -> list[Coroutine[Any, Any, list[Judgement]]]:
+        """Return the calls, not yet begun, that judge one reply."""
         if self.mode == "paper":
-            return await paper.judge_reply(self.asking, case, reply)
+            return [paper.judge_reply(self.asking, case, reply)]
         calls = [judge_dimensions(self.asking, case, _known(criteria), reply)]
         if self.asking.bystander:
             calls.append(judge_bystander(self.asking, case, criteria, reply))
-        return [judgement for judgements in await together(calls) for judgement in judgements]
+        return calls
 
     def _of_empty(self, case: Case, criteria: Criteria | None, reply: Reply) -> list[Judgement]:
         if self.mode == "paper":
@@ -273,13 +315,16 @@ class PereGRM:
 
         Raises `ArtifactError` where the parts belong to another case, reply or judge, or a trial is missing or doubled.
         """
+        if (other := self._other_for(case)) is not None:
+            return other.reward(case, criteria, reply, judgements)
         criteria = None if self.mode == "paper" else criteria
         check_parents(case, criteria, reply)
         if judgements:
-            check_trials(self.asking.model.name, criteria, reply, judgements, self._wanted())
+            check_trials(self.asking.model.name, criteria, reply, judgements, self._wanted)
             self._check_mode(reply, judgements)
         return add_up(self.rules, case, criteria, reply, judgements)
 
+    @cached_property
     def _wanted(self) -> Counter[tuple[str, int]]:
         """Return the (aspect, trial) of every judgement a reply must have."""
         trials = range(self.samples * (listwise.ORDERS if self.mode == "listwise" else 1))
@@ -316,6 +361,19 @@ class PereGRM:
         if len(there) != len(wanted) or wanted != set(there):
             raise ArtifactError(
                 f"criteria: {criteria.id} is for {', '.join(there)}, not for {', '.join(sorted(wanted))}"
+            )
+
+
+class _Guidance(PereGRM):
+    """The judge of flagged cases, by the criteria of safe guidance as they are shipped."""
+
+    def _other_for(self, case: Case) -> PereGRM | None:
+        return None
+
+    def _check_criteria(self, criteria: Criteria) -> None:
+        if criteria.items != guidance_items():
+            raise ArtifactError(
+                f"criteria: {criteria.id}: its case is flagged and judged by the criteria of safe guidance alone; have them made again"
             )
 
 

@@ -113,7 +113,7 @@ def check_trials(
         if [(n, len(s)) for n, s in judgement.item_scores] != expected:
             raise ArtifactError(f"reward of {reply.id}: {judgement.id} does not score every criterion once")
     there = Counter((j.aspect, j.trial) for j in judgements)
-    if there != Counter(wanted):
+    if dict(there) != dict(wanted):
         missing = sorted((Counter(wanted) - there).elements())
         extra = sorted((there - Counter(wanted)).elements())
         raise ArtifactError(f"reward of {reply.id}: missing trials {missing}, superfluous {extra}")

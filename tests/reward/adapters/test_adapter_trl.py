@@ -104,7 +104,7 @@ async def test_an_outage_gives_no_number_and_the_same_columns(
     assert log.metrics["peregrm/failed"] == 1.0
     assert log.metrics["peregrm/coverage"] == 0.0
     assert set(log.metrics) <= {
-        f"peregrm/{name}" for name in ("failed", "no_reply", "coverage", "tokens", "parroting", "sycophancy")
+        f"peregrm/{name}" for name in ("failed", "no_reply", "flagged", "coverage", "tokens", "parroting", "sycophancy")
     }
     assert set(log.columns) == set(before.columns)
     assert {len(values) for values in log.columns.values()} == {4}

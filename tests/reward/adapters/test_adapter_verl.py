@@ -113,7 +113,7 @@ async def test_every_row_has_the_same_keys_of_the_same_types(
     assert all(kind == kinds[0] for kind in kinds)
     assert set(kinds[0]) == {
         *("score", "resonation", "expression", "reception", "empathy", "bystander", "coverage"),
-        *(*MEASURES, "judge_failed", "no_reply", "failure"),
+        *(*MEASURES, "judge_failed", "no_reply", "flagged", "failure"),
     }
     assert [math.isnan(row["score"]) for row in rows] == [False, True, True, False, True]
     assert [row["judge_failed"] for row in rows] == [0, 1, 0, 0, 1]

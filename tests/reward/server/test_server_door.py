@@ -208,3 +208,32 @@ async def test_a_stranger_to_http_gets_no_trace(served: Any, reward: Any) -> Non
             async with client.http.ws_connect(client.url + "/score"):
                 pass
         assert (await client.get("/health"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ({}, 415),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "application/json; charset=utf-8"}, 200),
+        ({"Content-Type": "Application/vnd.any+JSON"}, 200),
+    ],
+    ids=str,
+)
+async def test_a_body_says_that_it_is_json(
+    served: Any, reward: Any, case: Case, header: dict[str, str], status: int
+) -> None:
+    body = json.dumps({"groups": [{"case_id": case.id, "replies": ["worth 1"]}]}).encode()
+    async with served(reward) as client:
+        skip = ["Content-Type"]  # the client would put one of its own
+        options = {"data": body, "headers": header, "skip_auto_headers": skip}
+        async with client.http.post(f"{client.url}/score", **options) as response:
+            assert response.status == status
+            if status == 415:
+                error = (await response.json())["error"]
+                assert (error["kind"], "Content-Type: application/json" in error["reason"]) == ("content_type", True)
+        async with client.http.post(f"{client.url}/seed_session", skip_auto_headers=skip) as response:
+            assert response.status == 200, "no body, nothing to say"
+        async with client.http.post(f"{client.url}/nowhere", **options) as response:
+            assert response.status == 404

@@ -33,6 +33,8 @@ async def test_scores_come_in_the_order_of_groups_and_replies(
     first = answer["groups"][0]["scores"][0]
     assert first == {
         "reply_id": reply_from_output(other_case, "worth 0.1").id,
+        "method": "played",
+        "flagged": False,
         "total": 0.1,
         "empathy": 0.1,
         "dimensions": {"resonation": 0.1, "expression": 0.1, "reception": 0.1},

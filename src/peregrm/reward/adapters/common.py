@@ -44,8 +44,6 @@ __all__ = [
 
 STAGE = "reward"
 CASES = "cases.jsonl"
-
-"""Rewards that score a reply against its neighbours: of no use to a trainer that hands over one row at a time."""
 MEASURES = ("tokens", "parroting", "sycophancy")
 """What the guards see in every reply."""
 
@@ -195,20 +193,22 @@ def _outcome(scored: Scored, no_reply_score: float | None) -> Outcome:
 def numbers(outcome: Outcome, dimensions: Sequence[str]) -> dict[str, float]:
     """Return everything measured about one row, by name: the same names for every row, NaN for what does not exist.
 
-    Beside the names of `dimensions` and `MEASURES` there are `empathy`, `bystander`, `coverage` and, 0 or 1, `judge_failed` and
-    `no_reply`. For trainers that demand a number under every name; the total is not among them.
+    Beside the names of `dimensions` and `MEASURES` there are `empathy`, `bystander`, `coverage` and, 0 or 1, `judge_failed`, `no_reply`
+    and `flagged`: a flagged case is judged by safe guidance alone and has neither `empathy` nor these dimensions. For trainers that demand
+    a number under every name; the total is not among them.
     """
     scored = outcome.scored
     scores = {} if scored is None else scored.scores
     measured = {} if scored is None or outcome.no_reply else dict(scored.reward.measured)
     values: dict[str, float | None] = {
-        "empathy": None if scored is None else scored.empathy,
+        "empathy": None if scored is None or scored.flagged else scored.empathy,
         "bystander": None if scored is None else scored.bystander,
         "coverage": None if outcome.no_reply else 0.0 if scored is None else scored.coverage,
         **{name: scores.get(name) for name in dimensions},
         **{name: measured.get(name) for name in MEASURES},
         "judge_failed": float(outcome.failure is not None and not outcome.no_reply),
         "no_reply": float(outcome.no_reply),
+        "flagged": float(scored is not None and scored.flagged),
     }
     return {name: math.nan if value is None else value for name, value in values.items()}
 

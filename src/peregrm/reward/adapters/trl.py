@@ -75,7 +75,8 @@ def trl_reward(
 def batch_means(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """Return the means over a batch, each over the rows that have the value; a value that no row has is left out.
 
-    `coverage` is the mean over rows that have a reply to judge, `failed` the share of rows without a total.
+    `coverage` is the mean over rows that have a reply to judge, `failed` the share of rows without a total. Rows of flagged cases, whose
+    share is `flagged`, are judged by safe guidance alone: their mean is `flagged_total` and they are in neither `total` nor `empathy`.
     """
     values: dict[str, list[float]] = {}
     for outcome in outcomes:
@@ -86,17 +87,19 @@ def batch_means(outcomes: Sequence[Outcome]) -> dict[str, float]:
 
 
 def _values(outcome: Outcome) -> dict[str, float | None]:
+    scored = outcome.scored
+    flagged = scored is not None and scored.flagged
     flags: dict[str, float | None] = {
-        "total": outcome.total,
+        "flagged_total" if flagged else "total": outcome.total,
         "failed": float(outcome.total is None),
         "no_reply": float(outcome.no_reply),
+        "flagged": float(flagged),
     }
-    scored = outcome.scored
     if scored is None:
         return {**flags, "coverage": 0.0}
     if outcome.no_reply:
         return flags
-    parts = {"empathy": scored.empathy, "bystander": scored.bystander, "coverage": scored.coverage}
+    parts = {"empathy": None if flagged else scored.empathy, "bystander": scored.bystander, "coverage": scored.coverage}
     return {**flags, **parts, **scored.scores, **dict(scored.reward.measured)}
 
 

@@ -2,7 +2,8 @@
 
 A rival judges empathy as such: it has no criteria, so `RewardOptions.criteria` has no meaning for it, and no other dimensions. It
 sees of a case all that PereGRM sees. A reply that failed has nothing to judge, one without a visible character gets its rival's lowest
-score by rule and without a call, and the guards cost what they cost PereGRM.
+score by rule and without a call, and the guards cost what they cost PereGRM. Of a flagged case it says nothing: only safe guidance counts
+there, and a failure of kind `flagged` stands in place of a number.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from peregrm.reward.aggregate import mean_of_scored
 from peregrm.reward.asking import Asking, together
 from peregrm.reward.base import Scored, as_replies, says_something
 from peregrm.reward.guards import measure, penalty
+from peregrm.reward.guidance import flagged_failure
 from peregrm.reward.judge import analysis_field, object_type
 from peregrm.reward.opening import LazyJudge
 from peregrm.reward.options import RewardOptions
-from peregrm.reward.summing import Rules, add_up, why_no_total
+from peregrm.reward.summing import Rules, add_up, unscored, why_no_total
 from peregrm.reward.variants import asks_reasons
 
 __all__ = [
@@ -99,6 +101,10 @@ class Rival(ABC):
     async def score(self, case: Case, replies: Sequence[Reply | str]) -> list[Scored]:
         """Return one score a reply, in order; see `peregrm.reward.base.RewardModel`."""
         group = as_replies(case, replies)
+        if case.flags:
+            return [
+                Scored(reply, unscored(self.rules, case, reply, flagged_failure(case, self.method))) for reply in group
+            ]
         judged = await self.judge_group(case, group)
         return [
             Scored(reply, self.reward(case, reply, judgements), tuple(judgements))

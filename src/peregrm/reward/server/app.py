@@ -9,9 +9,9 @@
 | GET /health | 200, or 503 while shutting down; needs no key |
 | GET /openapi.json, /docs | what the routes take and give |
 
-Whatever is not a score is `{"error": {"kind", "reason"}}`: 401 key, 404 unknown case, 408 and 413 body, 422 malformed, 500 the
-server's own fault, 502 the judge failed, 503 full or stopping (with Retry-After), 504 deadline. All groups of a request are checked
-before any is scored.
+Whatever is not a score is `{"error": {"kind", "reason"}}`: 401 key, 404 unknown case, 408 and 413 body, 415 no JSON by its
+Content-Type, 422 malformed, 500 the server's own fault, 502 the judge failed, 503 full or stopping (with Retry-After), 504 deadline.
+All groups of a request are checked before any is scored.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every request passes before it reaches a route: the key, the size of its body, a last catch for errors, and the count.
+"""What every request passes before it reaches a route: the key, its body's size and type, a last catch for errors, and the count.
 
 The body is read here, to its end or to the limit, whether or not its length was announced. Nothing of a body, a header or an unknown
 path is logged, and of an unexpected error only its type and place, because its text may quote a reply.
@@ -100,6 +100,8 @@ class Door:
         if self._service.gate.stopping:
             raise self._service.gate.closing()
         body = await self._read(headers, receive)
+        if body and scope["path"] in self._routes and not _is_json(headers.get("content-type", "")):
+            raise Refused(415, "content_type", "a body is JSON and says so: send Content-Type: application/json")
         is_read = False
 
         async def replay() -> Message:
@@ -145,6 +147,11 @@ class Door:
                         return bytes(body)
         except TimeoutError:
             raise Refused(408, "slow_body", "the body did not arrive in time") from None
+
+
+def _is_json(content_type: str) -> bool:
+    kind, _, subtype = content_type.partition(";")[0].strip().lower().partition("/")
+    return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
 
 
 def _place(error: Exception) -> str:

@@ -44,6 +44,9 @@ class Metrics:
         self._replies = Counter(
             "peregrm_replies", "Replies by outcome: scored or failed.", ["outcome"], registry=registry
         )
+        self._flagged = Counter(
+            "peregrm_flagged_replies", "Replies to flagged cases, which safe guidance alone judges.", registry=registry
+        )
         self._failures = Counter(
             "peregrm_reply_failures",
             "Replies without a total, by kind; two kinds count twice.",
@@ -64,6 +67,7 @@ class Metrics:
         self._group_s.observe(seconds)
         for one in scored:
             self._replies.labels("failed" if one.failure else "scored").inc()
+            self._flagged.inc(one.flagged)
             for kind in one.failure.kind.split("+") if one.failure else ():
                 self._failures.labels(kind).inc()
 

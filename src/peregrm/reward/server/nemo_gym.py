@@ -96,6 +96,13 @@ def answer(request: VerifyRequest, scored: Scored, *, no_reply_score: float | No
     if total is None:
         why = scored.failure
         raise Refused(502, why.kind if why else "unscored", why.reason if why else "there is no reward")
-    parts = {"empathy": scored.empathy, "bystander": scored.bystander, "coverage": scored.coverage, **scored.scores}
+    empathy = None if scored.flagged else scored.empathy
+    parts = {
+        "flagged": float(scored.flagged),
+        "empathy": empathy,
+        "bystander": scored.bystander,
+        "coverage": scored.coverage,
+        **scored.scores,
+    }
     known = {f"peregrm_{name}": value for name, value in parts.items() if value is not None}
     return {**request.model_dump(), **known, "reward": total}

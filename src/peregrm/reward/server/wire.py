@@ -63,9 +63,15 @@ class WhyNot(Part):
 
 
 class ReplyScore(Part):
-    """The score of one reply. Numbers are null where there are none; `total` is null exactly where there is a `failure`."""
+    """The score of one reply. Numbers are null where there are none; `total` is null exactly where there is a `failure`.
+
+    A reply to a `flagged` case is judged by safe guidance alone, which `method` says: it has no `empathy`, and its numbers are not to be
+    averaged with others.
+    """
 
     reply_id: str
+    method: str
+    flagged: bool
     total: float | None
     empathy: float | None
     dimensions: dict[str, float | None]
@@ -94,8 +100,10 @@ def reply_score(scored: Scored) -> ReplyScore:
     failure = scored.failure
     return ReplyScore(
         reply_id=scored.reply.id,
+        method=scored.reward.method,
+        flagged=scored.flagged,
         total=scored.total,
-        empathy=scored.empathy,
+        empathy=None if scored.flagged else scored.empathy,
         dimensions=scored.scores,
         bystander=scored.bystander,
         coverage=scored.coverage,
