@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from pytest_socket import socket_allow_hosts
 
+from browser import look_at
 from peregrm.records import Case, Evidence, Memory, Persona, Trait
 
 settings.register_profile(
@@ -37,6 +40,12 @@ def pytest_configure() -> None:
 def _own_machine_only() -> None:
     """Refuse connections to other machines; the plugin lifts this after each test."""
     socket_allow_hosts(OWN_HOSTS, allow_unix_socket=True)
+
+
+@pytest.fixture
+def in_browser(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+    """Look at a page in a real headless browser; skips where there is none."""
+    return lambda text: look_at(text, tmp_path)
 
 
 @pytest.fixture(scope="session")

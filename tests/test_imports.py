@@ -22,7 +22,7 @@ HEAVY = {"openai", "aiohttp", "httpx", "torch", "transformers", "scipy", "numpy"
 HEAVY |= {"xllamacpp", "jinja2", "json_repair", "ray", "trl", "pandas", "pyarrow"}
 
 MODULES = ["peregrm", *(m.name for m in pkgutil.walk_packages(peregrm.__path__, "peregrm."))]
-MODULES = [name for name in MODULES if not name.endswith("__main__")]
+MODULES = [name for name in MODULES if not name.endswith(("__main__", ".inspect_tasks"))]  # the latter is Inspect's to import
 HAS_CLI = importlib.util.find_spec("peregrm.cli") is not None
 
 WATCH = """

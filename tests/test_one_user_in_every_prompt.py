@@ -21,7 +21,7 @@ from peregrm.models.base import Request
 from peregrm.models.scripted import ScriptedModel
 from peregrm.prompts import prompt_text
 from peregrm.records import Case, History, Memory, Query, Reply, Session, Situation, Turn
-from peregrm.replies import SETTINGS, write_reply
+from peregrm.replies import Setting, write_reply
 from peregrm.reward.composed import compose_criteria
 from peregrm.reward.criteria import write_criteria
 from peregrm.reward.peregrm import PereGRM
@@ -33,6 +33,7 @@ HISTORY = History(
     language="en",
     sessions=(Session(session_id="s1", turns=(Turn(role="user", text="honestly I just want a quiet evening"),)),),
 )
+OF_THE_CASE: tuple[Setting, ...] = ("generic", "memories", "personalized")
 SHOWS_MEMORIES = ("persona", "situations", "inspection", "criteria", "judge", "replies")
 
 
@@ -56,7 +57,7 @@ async def requests_of_a_run(case: Case, memories: list[Memory]) -> dict[str, lis
     await write_query(model, HISTORY, case.persona, situation)
     await inspect_query(model, query, situation, case.persona, memories)
     await write_criteria(model, case)
-    for setting in SETTINGS:
+    for setting in OF_THE_CASE:
         await write_reply(model, case, setting, policy=setting, max_tokens=9, temperature=0.0, seed=0)
     reply = Reply(case_id=case.id, policy="mine", text="No.")
     await PereGRM(model).judge_group(case, compose_criteria(case), [reply])
@@ -141,13 +142,16 @@ def test_released_records_hold_no_rejected_memory(make_memory: MakeMemory) -> No
 
 
 def test_each_dimension_is_worded_once() -> None:
-    """No prompt file names or words a dimension; all get it from one place, but the rival whose fixed anchors are its method."""
+    """No prompt file names or words a dimension; all get it from one place.
+
+    But for the rival whose fixed anchors are its method, and a benchmark that has a dimension of the same name.
+    """
     files = sorted(Path(prompts.__file__).parent.glob("*.txt"))
     assert files
     for file in files:
         text = prompt_text(file.stem).lower()
         for dimension in EMPATHY:
-            assert dimension.name not in text or file.stem == "rival_perm", file.name
+            assert dimension.name not in text or file.stem in ("rival_perm", "esc_eval_judge"), file.name
             assert dimension.measures.lower() not in text, file.name
         for _, wording in BYSTANDER_PARTS:
             assert wording.lower() not in text, file.name

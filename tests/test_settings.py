@@ -80,6 +80,7 @@ def test_the_defaults_need_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "inspectors": 1,
         "criteria": "auto",
         "cases": 3,
+        "safety": "auto",
         "reasons": "auto",
         "samples": 1,
         "quorum": 0.5,
@@ -88,6 +89,7 @@ def test_the_defaults_need_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "seed": 0,
         "max_new_tokens": 256,
         "temperature": 0.7,
+        "judge_temperature": 0.7,
     }
     assert settings.run.judge_or_model == "embedded"
 
@@ -115,7 +117,7 @@ def test_settings_are_frozen() -> None:
         ("[runs]\nseed = 1", "runs: unknown setting; known here: models, run"),
         (
             "[models.m]\nmodel='x'\nbase_url='http://h/v1'\nkey='k'",
-            "models.m.key: unknown setting; known here: api_key_env",
+            "models.m.key: unknown setting; known here: answer_mib, api_key_env",
         ),
         ("[run]\nquorum = 0", "run.quorum: "),
         ("[run]\ncases = '3'", "run.cases: "),
@@ -196,3 +198,8 @@ def test_a_base_url_is_normal_or_refused(text: str) -> None:
 def test_flags_arrive_unchanged(empty_file: Path, seed: int, quorum: float, samples: int) -> None:
     run = load_settings(empty_file, {"seed": seed, "quorum": quorum, "samples": samples}).run
     assert (run.seed, run.quorum, run.samples) == (seed, quorum, samples)
+
+
+def test_several_trials_at_temperature_zero_are_refused(tmp_path: Path) -> None:
+    assert "judge_temperature above 0" in message(tmp_path, "[run]\nsamples = 2\njudge_temperature = 0")
+    assert load_settings(write(tmp_path, "[run]\njudge_temperature = 0"), {}).run.judge_temperature == 0

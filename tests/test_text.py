@@ -134,3 +134,8 @@ def test_share_of_chinese(text: str, expected: float) -> None:
 @given(st.text())
 def test_share_of_chinese_is_a_share(text: str) -> None:
     assert 0 <= cjk_share(text) <= 1
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_tokens_of_plain_text_are_those_of_any_text(text: str) -> None:
+    assert tokens(text) == tokens(f"{text} 你")[:-1]

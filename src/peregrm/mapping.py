@@ -47,17 +47,18 @@ async def map_in_order(
 ) -> list[B]:
     """Return `function(item)` for every item, in the order of the items, with at most `at_once` running."""
     progress.start(stage, len(items))
-    gate = asyncio.Semaphore(at_once)
+    results: dict[int, B] = {}
+    left = enumerate(items)
 
-    async def one(item: A) -> B:
-        async with gate:
-            result = await function(item)
-        progress.advance(stage)
-        return result
+    async def work() -> None:
+        for place, item in left:
+            results[place] = await function(item)
+            progress.advance(stage)
 
-    tasks = [asyncio.ensure_future(one(item)) for item in items]
+    tasks = [asyncio.ensure_future(work()) for _ in range(min(at_once, len(items)))]
     try:
-        return list(await asyncio.gather(*tasks))
+        await asyncio.gather(*tasks)
+        return [results[place] for place in range(len(items))]
     except BaseException:
         for task in tasks:
             task.cancel()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from peregrm.errors import SettingsError
 
@@ -91,7 +91,14 @@ class ModelSettings(_Section):
     """Sent in every call instead of what the stage asks for; for models that accept one value only."""
 
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of every request body, as the endpoint documents them."""
+    """Further fields of every request body, as the endpoint documents them. Many servers turn a model's thinking off by
+    `extra_body = { chat_template_kwargs = { enable_thinking = false } }`."""
+
+    thinking_tokens: Annotated[int, Field(ge=0)] = 0
+    """Added to the longest answer of every call: room for a model that thinks first, or it is cut off before it answers."""
+
+    answer_mib: Annotated[int, Field(ge=1)] = 32
+    """The largest body of an answer, in MiB; a larger one is a failure of the call."""
 
 
 class RunSettings(_Section):
@@ -120,6 +127,9 @@ class RunSettings(_Section):
 
     inspectors: Annotated[int, Field(ge=1, le=2)] = 1
     """Who inspects queries: the model, or the model and the judge, who must both let a query pass."""
+
+    safety: Literal["auto", "rules", "both"] = "auto"
+    """Who flags signs of danger: rules alone, or rules and the model. `auto`: both where the model finds memories or rates people."""
 
     criteria: Literal["auto", "composed", "model"] = "auto"
     """How criteria are made: put together from the person's own memories, by the judge's model, or as the judge can."""
@@ -150,6 +160,15 @@ class RunSettings(_Section):
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     """Sampling temperature of the policy."""
+
+    judge_temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    """Sampling temperature of the judge where it has several trials; a single trial is drawn at 0."""
+
+    @model_validator(mode="after")
+    def _trials_differ(self) -> RunSettings:
+        if self.samples > 1 and not self.judge_temperature:
+            raise ValueError("several samples need a judge_temperature above 0: at 0 every trial is the same")
+        return self
 
     @property
     def judge_or_model(self) -> str:

@@ -26,6 +26,9 @@ THINK_CLOSE = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 """The tags around a model's reasoning, where it comes in the same text as the answer."""
 
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+(?:['’][^\W_\u3400-\u9fff]+)*")
+_ASCII_TOKEN = re.compile(r"[a-z0-9]+(?:'[a-z0-9]+)*")
+"""The same where there are only lower-case ASCII characters: most texts, in half the time."""
+
 _CJK_RUN = re.compile(r"[\u3400-\u9fff]+")
 _FUNCTION_WORDS = frozenset(
     [
@@ -115,13 +118,22 @@ _FUNCTION_WORDS = frozenset(
 
 def tokens(text: str) -> list[str]:
     """Return the tokens of `text` in order."""
-    return _TOKEN.findall(unicodedata.normalize("NFKC", text).lower())
+    return _found_tokens(_lowered(text))
+
+
+def _found_tokens(lowered: str) -> list[str]:
+    return (_ASCII_TOKEN if lowered.isascii() else _TOKEN).findall(lowered)
+
+
+def _lowered(text: str) -> str:
+    """Return the text in compatibility form and lower case."""
+    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
 
 
 def content_tokens(text: str) -> set[str]:
     """Return the words that carry content, and pairs of neighbouring Chinese characters."""
-    normal = unicodedata.normalize("NFKC", text).lower()
-    words = {token for token in _TOKEN.findall(normal) if len(token) > 1 and token not in _FUNCTION_WORDS}
+    normal = _lowered(text)
+    words = {token for token in _found_tokens(normal) if len(token) > 1 and token not in _FUNCTION_WORDS}
     for run in _CJK_RUN.findall(normal):
         words.update(run[i : i + 2] for i in range(len(run) - 1))
     return words

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from peregrm.cli import main
-from peregrm.records import Evidence, Memory
-from peregrm.store import Workspace, write_records
+from peregrm.records import Case, Evidence, Memory, Reward
+from peregrm.store import Workspace, read_records, write_records
 
 SERVER = Path(__file__).with_name("schema_server.py")
 
@@ -48,33 +46,24 @@ class SchemaServer:
         return [line[1] for line in self.lines() if line[0] == "start"]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def servers(folder: Path) -> Iterator[Callable[..., SchemaServer]]:
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(name: str = "calls", delay: float = 0.0) -> SchemaServer:
-        server = SchemaServer(free_port(), folder / f"{name}.log")
-        command = [sys.executable, str(SERVER), str(server.port), str(server.log), str(delay)]
-        processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", server.port)) == 0:
-                    return server
-            time.sleep(0.05)
-        raise AssertionError("the scripted server did not start")
+        log = folder / f"{name}.log"
+        command = [sys.executable, str(SERVER), str(log), str(delay)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        processes.append(process)
+        assert process.stdout is not None
+        return SchemaServer(int(process.stdout.readline()), log)
 
     try:
         yield start
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 @pytest.fixture
@@ -252,8 +241,8 @@ def artifacts() -> Callable[[Path], dict[str, bytes]]:
 
     def read(directory: Path) -> dict[str, bytes]:
         return {
-            path.name: path.read_bytes()
-            for path in directory.iterdir()
+            path.relative_to(directory).as_posix(): path.read_bytes()
+            for path in directory.rglob("*")
             if path.is_file() and path.name not in of_the_process
         }
 
@@ -311,3 +300,65 @@ def always() -> Iterator[Callable[[int, str, bytes], OneAnswer]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+POLICIES = {
+    "plain": "Say when and where, and go without him.",
+    "warm": "I am so sorry. That sounds really hard. You are absolutely right to be cross.",
+    "short": "No.",
+}
+
+
+@dataclass
+class Task:
+    """Cases, replies to them, and the command that scores these by the server."""
+
+    dataset: Path
+    replies: Path
+    cases: list[Case]
+    server: Any
+    here: Callable[..., Any]
+    folder: Path
+
+    def command(self, name: str, *more: str | Path, replies: Path | None = None) -> list[str | Path]:
+        judge = [] if "--judge" in more else ["--judge", self.server.spec]
+        return ["score", self.dataset, replies or self.replies, "-o", self.folder / f"{name}.jsonl", *judge, *more]
+
+    def score(self, name: str, *more: str | Path, replies: Path | None = None) -> Any:
+        ended = self.here(*self.command(name, *more, replies=replies))
+        assert ended.code == 0, ended.stderr
+        return ended
+
+    def rewards(self, name: str) -> list[Reward]:
+        return read_records(self.folder / f"{name}.jsonl", Reward)
+
+    def part(self, name: str, part: str, record_type: type) -> list:
+        return read_records(self.folder / f"{name}.parts" / f"{part}.jsonl", record_type)
+
+    def summary(self, name: str) -> dict[str, Any]:
+        return json.loads((self.folder / f"{name}.parts" / "summary.json").read_text())
+
+    def bytes(self, name: str) -> dict[str, bytes]:
+        paths = [self.folder / f"{name}.jsonl", *(self.folder / f"{name}.parts").iterdir()]
+        return {
+            path.name.replace(name, "scores"): path.read_bytes() for path in paths if "calls.sqlite" not in path.name
+        }
+
+    def asked(self) -> int:
+        return len(self.server.starts())
+
+
+@pytest.fixture
+def task(finished_once: Any, server: Any, here: Callable, tmp_path: Path) -> Task:
+    """Three cases without criteria, three replies to each."""
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    shutil.copy(finished_once.out / "cases.jsonl", dataset)
+    cases = read_records(dataset / "cases.jsonl", Case)
+    assert len(cases) == 3
+    replies = tmp_path / "mine.jsonl"
+    replies.write_text(
+        "\n".join(json.dumps({"case_id": c.id, "policy": p, "response": r}) for c in cases for p, r in POLICIES.items())
+    )
+    (tmp_path / "out").mkdir()
+    return Task(dataset, replies, cases, server, here, tmp_path / "out")

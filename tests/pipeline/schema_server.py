@@ -1,7 +1,8 @@
 """An OpenAI-compatible server that answers every request, by its own content alone, with something that fits the asked-for schema.
 
-Run as a script: `python schema_server.py PORT LOG [DELAY_SECONDS]`. Each request appends `start KEY` and `done KEY HASH_OF_ANSWER` to LOG,
-the latter only after the answer was written to the socket, so that a test can follow calls over several processes and kills.
+Run as a script: `python schema_server.py LOG [DELAY_SECONDS]`. It says its port on standard output. Each request appends `start KEY`
+and `done KEY HASH_OF_ANSWER` to LOG, the latter only after the answer was written to the socket, so that a test can follow calls over
+several processes and kills.
 """
 
 from __future__ import annotations
@@ -114,11 +115,17 @@ def answer(body: dict) -> str:
         return "I hear you. " + words(rng, 30) + "."
     if wanted["json_schema"]["name"] == "memories":
         return json.dumps(notes(prompt))
+    if wanted["json_schema"]["name"] == "safety":  # words that stand nowhere would be no usable answer
+        kinds = ("self_harm", "abuse", "minor", "medical_emergency")
+        return json.dumps({kind: {"quote": "", "present": False} for kind in kinds})
     return json.dumps(fill(wanted["json_schema"]["schema"], rng))
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = (
+        True  # head and body are two writes, and the second must not wait for the first one's receipt
+    )
     log_path = ""
     delay = 0.0
     lock = threading.Lock()
@@ -164,6 +171,8 @@ class Server(ThreadingHTTPServer):
 
 
 if __name__ == "__main__":
-    Handler.log_path = sys.argv[2]
-    Handler.delay = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
-    Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+    Handler.log_path = sys.argv[1]
+    Handler.delay = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+    server = Server(("127.0.0.1", 0), Handler)
+    print(server.server_port, flush=True)
+    server.serve_forever()

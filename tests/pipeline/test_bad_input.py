@@ -157,7 +157,7 @@ def test_bad_endpoint_is_one_line_with_its_url(
     ended = here("run", small.histories, "--model", f"m@{server.url}", "--memories", "model", "-o", out)
     ended.failed_with_one_line(server.url, says)
     assert set(server.asked) == {"Bearer sk-not-to-be-shown"}
-    written = b"".join(path.read_bytes() for path in out.iterdir())
+    written = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert b"sk-not-to-be-shown" not in written
     assert "sk-not-to-be-shown" not in ended.stderr
     assert len(Workspace(out).read("histories.jsonl", History)) == 1, "what was computed before is there"

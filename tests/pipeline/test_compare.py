@@ -29,6 +29,15 @@ def test_every_reward_has_a_row_and_finds_the_order_that_the_run_knows(compare: 
     assert all(row["pairs_scored"] == row["pairs_known"] > 0 and row["accuracy"] for row in table["rows"])
     assert json.loads((tmp_path / "cmp" / "comparison.json").read_text()) == table
 
+    again = json.loads(compare("--json", "--reward", "shared", "--reward", "holistic").stdout)
+    first = {row["method"]: row for row in table["rows"]}
+    for row in again["rows"]:
+        assert row["seconds"] == pytest.approx(first[row["method"]]["seconds"]), (
+            "of the calls, whoever answers them now"
+        )
+        assert row["seconds"] > 0
+        assert row | {"seconds": 0} == first[row["method"]] | {"seconds": 0}
+
 
 def test_what_it_would_ask_is_said_first_and_comes_true(compare: Callable, finished: Any, tmp_path: Path) -> None:
     asked = len(finished.server.starts())

@@ -9,13 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from peregrm.errors import InputError
-from peregrm.pipeline.criteria_files import criteria_text, read_edited, replace_criteria, write_editable
 from peregrm.records import Case, Criteria, Criterion, Judgement, Reward
-from peregrm.reward.criteria import check_criteria
 from peregrm.store import read_records, write_records
 
 EDITED = "The reply names one thing to do tonight."
@@ -276,8 +271,7 @@ def test_edits_that_cannot_be_used_change_nothing(how: str, says: str, editing: 
     content = editing.edit()
     start = content.index(f"[{first.case_id}]")
     editing.path.write_text(content[:start] + broken(content[start:], how))
-    file = editing.stored.name if "dimension" in says and "other" in says else editing.path.name
-    editing.take().failed_with_one_line(file, first.case_id, says)
+    editing.take().failed_with_one_line(editing.path.name, first.case_id, says)
     assert editing.stored.read_bytes() == before
 
 
@@ -347,49 +341,6 @@ def test_what_is_shown_is_text(editing: Editing) -> None:
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", ended.stdout)
     assert "[red]It" in ended.stdout
     assert ":smile: plain." in ended.stdout
-
-
-# Any text survives
-
-
-def rubric(case: Case, texts: list[str]) -> Criteria:
-    items = tuple(Criterion(text=text, weight=25) for text in texts)
-    return Criteria(case_id=case.id, method="model", items=(("resonation", items),))
-
-
-TEXTS = st.text(max_size=60) | st.sampled_from(
-    ['"""', "'''", "\\", "\\u0041", '\\"', "\x7f", "\x00\x1f", "\r\n", "\t", "\x85\u2028", "# no comment", "]", "🙂", "{ weight = 1 }"]
-)  # fmt: skip
-
-
-@given(
-    pieces=st.lists(st.lists(TEXTS, max_size=4).map("".join), min_size=4, max_size=4, unique=True),
-    said=st.text(max_size=40),
-)
-def test_every_text_survives(
-    pieces: list[str], said: str, case: Case, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    texts = [f"{text} thing {letter} is good" for text, letter in zip(pieces, "abcd", strict=True)]
-    case = case.model_copy(update={"situation": said, "query": said})
-    before = rubric(case, texts)
-    path = tmp_path_factory.mktemp("any") / "edit.toml"
-    assert write_editable(path, {case.id: case}, [before]) == 1
-    rows = tomllib.loads(path.read_text(encoding="utf-8"))[case.id]["resonation"]
-    assert [row["text"] for row in rows] == texts
-    if check_criteria([("resonation", texts)]) is None:
-        (after,) = read_edited(path, {case.id: case})
-        assert after.items == before.items
-        assert replace_criteria(path.with_name("criteria.jsonl"), [before], [after]) == 0
-        assert read_records(path.with_name("criteria.jsonl"), Criteria) == [before]
-    else:
-        with pytest.raises(InputError, match=case.id):
-            read_edited(path, {case.id: case})
-
-
-def test_one_case_as_text(case: Case) -> None:
-    words = criteria_text(case, rubric(case, ["It is plain.", "It is short.", "It is kind.", "It says what to do."]))
-    assert "25 %  It is plain." in words
-    assert case.query in words
 
 
 @pytest.mark.parametrize("flag", ["--dry-run", "--json"])

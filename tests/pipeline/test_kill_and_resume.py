@@ -19,7 +19,8 @@ KILL_AT = (0.15, 0.5, 0.85)
 
 
 def artifacts(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name not in OF_THE_PROCESS}
+    files = (path for path in directory.rglob("*") if path.is_file() and path.name not in OF_THE_PROCESS)
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in files}
 
 
 def stored_answers(directory: Path) -> set[str]:
@@ -82,3 +83,39 @@ def test_running_again_makes_no_call(tmp_path: Path, start_server: Callable, per
     assert peregrm(*command).returncode == 0
     assert len(server.starts()) == calls
     assert artifacts(tmp_path / "out") == before
+
+
+def test_a_history_edited_by_one_turn_runs_that_user_alone_again(
+    tmp_path: Path, here: Callable, make_history: Callable, start_server: Callable
+) -> None:
+    server = start_server()
+    said = {
+        "ada": ["My brother Tom cancelled our dinner again.", "I am a nurse on nights."],
+        "bea": ["My sister is moving to Leeds.", "I teach music to small children."],
+        "cem": ["I have two cats and no patience.", "My boss calls me on Sundays."],
+    }
+
+    def build(out: str, users: list[str]) -> list[str]:
+        """Build these users with the model in all stages, and return the calls that were made for it."""
+        (tmp_path / "all.jsonl").write_text("".join(make_history(user, said[user]) for user in users))
+        before = len(server.starts())
+        flags = ["--model", server.spec, "--memories", "model", "--cases", "2", "--keep-ids"]
+        ended = here("build", tmp_path / "all.jsonl", "-o", tmp_path / out, *flags)
+        assert ended.code == 0, ended.stderr
+        return server.starts()[before:]
+
+    def lines(name: str) -> list[str]:
+        text = (tmp_path / "out" / f"{name}.jsonl").read_text()
+        return [line for line in text.splitlines() if '"user_id":"bea"' not in line]
+
+    kept = ("histories", "memories", "personas", "situations", "queries", "cases")
+    first = build("out", list(said))
+    others = {name: lines(name) for name in kept}
+    said["bea"][1] = "I teach music to grown-ups."
+    again = build("out", list(said))
+    of_bea = build("bea", ["bea"])
+    assert len(first) > len(of_bea) > 5
+    assert set(again) == set(of_bea)
+    assert not set(again) & set(first)
+    assert {name: lines(name) for name in kept} == others
+    assert all(others.values())

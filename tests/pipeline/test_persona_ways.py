@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from peregrm.dataset.questionnaire import SELF_REPORT
+from peregrm.dataset.safety.flags import DANGERS
 from peregrm.dataset.traits import BigFive
 from peregrm.models.base import Request
 from peregrm.models.ledger import Ledger
@@ -61,6 +62,7 @@ def answered(request: Request) -> str:
         ]},
         "query": {"query": "what do i even write back to him now?"},
         "inspection": {"emotional_support": gate, "consistent": gate, "role_aware": gate},
+        "safety": {kind: {"quote": "", "present": False} for kind in DANGERS},
     }[request.schema_name]  # fmt: skip
     return json.dumps(document)
 
@@ -80,6 +82,7 @@ async def build(
         "questionnaire": None if questionnaire is None else str(questionnaire),
         "criteria": "composed",
         "reasons": "no",
+        "safety": "both",
     })  # fmt: skip
     model, workspace = ScriptedModel(answered), Workspace(folder)
     job = Job(workspace, config, Settings(run=settings), model, model, Ledger())
@@ -179,6 +182,8 @@ def test_a_stage_may_be_run_another_way(tmp_path: Path, here: Callable, historie
         (["--persona", "bigfive", "--questionnaire", "x.csv"], ["--questionnaire goes with --persona questionnaire"]),
         (["--persona", "horoscope"], ["--persona", "'memory', 'bigfive' or 'questionnaire'"]),
         (["--questionnaire", "none.csv", "--model", "embedded"], ["none.csv: cannot be read"]),
+        (["--safety", "both", "--model", "embedded"], ["--safety both needs a model", "--model"]),
+        (["--safety", "none"], ["--safety", "'auto', 'rules' or 'both'"]),
     ],
 )
 def test_what_makes_no_sense_is_said_at_once(

@@ -52,7 +52,15 @@ def test_calls_that_cannot_be_avoided_are_planned_exactly(
     command = small.command(tmp_path / "out", server, "--cases", "0", "--samples", "2")
     planned = planned_calls(here(*command, "--dry-run", "--json").stdout)
     at_most = planned.pop("supersession")
-    assert planned == {"memories": 1, "persona": 1, "criteria": 1, "replies": 2, "judge": 8, "bystander": 8}
+    assert planned == {
+        "memories": 1,
+        "persona": 1,
+        "criteria": 1,
+        "safety": 1,
+        "replies": 2,
+        "judge": 8,
+        "bystander": 8,
+    }
     assert here(*command).code == 0
     assert 0 <= len(server.starts()) - before - sum(planned.values()) <= at_most
 

@@ -273,7 +273,7 @@ async def test_nothing_to_attack_is_an_error(material: Material, tmp_path: Path,
 async def test_the_sample_is_built_without_a_model_and_knows_the_ranks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("peregrm.pipeline.choosing.Embedder", lambda: None)  # the method works without, only less well
+    monkeypatch.setattr("peregrm.pipeline.engine.Embedder", lambda: None)  # the method works without, only less well
     material = await sample_material(tmp_path, Settings(), NoProgress())
     assert len(material.dataset.cases) == 48
     assert len(material.replies) == 4 * 48
@@ -287,7 +287,7 @@ async def test_the_sample_without_its_packages_says_what_to_install(
     def missing() -> None:
         raise DependencyError("embeddings need onnxruntime: pip install it")
 
-    monkeypatch.setattr("peregrm.pipeline.choosing.Embedder", missing)
+    monkeypatch.setattr("peregrm.pipeline.engine.Embedder", missing)
     with pytest.raises(DependencyError, match="pip install"):
         await sample_material(tmp_path, Settings(), NoProgress())
 

@@ -165,15 +165,16 @@ def test_rows_without_an_owner_tables_archives_and_leftovers(build: Any, said: d
     pyarrow = pytest.importorskip("pyarrow")
     rows = lines(build.out / "cases.jsonl")
     table = pyarrow.table({"user_id": [r["user_id"] for r in rows], "query": [r["query"] for r in rows]})
-    parquet.write_table(table, build.out / "cases.parquet")
+    parquet.write_table(table, build.out / "mine.parquet")
     chats = [{"messages": [{"role": "user", "content": text}]} for texts in said.values() for text in texts]
     packed = "".join(json.dumps(chat) + "\n" for chat in chats)
     (build.out / "sft.jsonl.gz").write_bytes(gzip.compress(packed.encode()))
     (build.out / ".cases.jsonl.123.tmp").write_text(said["bo-88"][0])
     (build.out / "chains.html").write_text(f"<p>{said['bo-88'][0]}</p>")
     result = forget(build.out, "bo-88")
-    assert set(parquet.read_table(build.out / "cases.parquet")["user_id"].to_pylist()) == {"ada-77", "cy-99"}
-    assert result.rows["cases.parquet"] == sum(r["user_id"] == "bo-88" for r in rows) > 0
+    assert set(parquet.read_table(build.out / "mine.parquet")["user_id"].to_pylist()) == {"ada-77", "cy-99"}
+    assert result.rows["mine.parquet"] == sum(r["user_id"] == "bo-88" for r in rows) > 0
+    assert sum(n for name, n in result.rows.items() if name.startswith("cases.parquet/")) == result.rows["mine.parquet"]
     left = gzip.decompress((build.out / "sft.jsonl.gz").read_bytes()).decode().splitlines()
     assert [json.loads(line) for line in left] == [
         c for c in chats if c["messages"][0]["content"] not in said["bo-88"][:2]
@@ -181,6 +182,10 @@ def test_rows_without_an_owner_tables_archives_and_leftovers(build: Any, said: d
     assert not (build.out / ".cases.jsonl.123.tmp").exists()
     assert not (build.out / "chains.html").exists()
     assert "chains.html" in result.files
+    notes = "\n".join(result.notes)
+    assert "(`peregrm export DIR`): README.md" in notes
+    assert "(`peregrm show DIR --html FILE`): chains.html" in notes
+    assert "exported or copied to other folders" in notes
 
 
 def test_a_file_that_was_edited_by_hand_still_counts_as_edited(build: Any) -> None:

@@ -7,7 +7,22 @@ import re
 import sys
 from collections.abc import Sequence
 
-from peregrm.cli import benchmark, checks, dataset, loop, privacy, reward, serve, validate  # noqa: F401 - each adds its commands
+from peregrm.cli import (  # noqa: F401 - each adds its commands
+    benchmark,
+    benchmark_emobench,
+    benchmark_eqbench,
+    benchmark_esc_eval,
+    benchmark_heartbench,
+    benchmark_memory,
+    checks,
+    dataset,
+    evaluate,
+    loop,
+    privacy,
+    reward,
+    serve,
+    validate,
+)
 from peregrm.cli.app import app
 from peregrm.cli.common import say
 from peregrm.errors import PeregrmError

@@ -152,7 +152,7 @@ def show(
     from peregrm.dataset.output.chain import find_chain, list_users, read_chains
     from peregrm.dataset.output.page import page
     from peregrm.dataset.output.show import chain_text, users_text
-    from peregrm.pipeline.publish import read_flags
+    from peregrm.pipeline.flagging import read_flags
     from peregrm.records import Case
     from peregrm.store import Workspace, replace_text
 

@@ -9,33 +9,24 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from peregrm.cli.app import app
+from peregrm.cli.building import Building, persona_flags, with_flags_of
 from peregrm.cli.common import say, settings_of, with_bars
 from peregrm.cli.options import (
     DEFAULT_OUT,
     BudgetOpt,
     CasesOpt,
     ConfigOpt,
-    CriteriaOpt,
     DirArg,
     DryOpt,
-    FormatOpt,
-    GoldOpt,
-    HistoriesArg,
-    IdsOpt,
-    InspectorsOpt,
     JsonOpt,
     JudgeOpt,
     MemoriesOpt,
     ModelOpt,
-    OutOpt,
     PersonaOpt,
     QuestionnaireOpt,
+    SafetyOpt,
     SamplesOpt,
-    SelectOpt,
     ShowOpt,
-    SkipOpt,
-    UserOpt,
-    UsersOpt,
 )
 from peregrm.errors import SettingsError
 
@@ -57,35 +48,13 @@ _KEPT = (
     "seed",
     "max_new_tokens",
     "temperature",
+    "judge_temperature",
 )
 
 
 @app.command()
-def run(
-    histories: HistoriesArg = None,
-    out: OutOpt = DEFAULT_OUT,
-    format_: FormatOpt = "auto",
-    user: UserOpt = None,
-    users: UsersOpt = None,
-    keep_ids: IdsOpt = None,
-    model: ModelOpt = None,
-    judge: JudgeOpt = None,
-    memories: MemoriesOpt = None,
-    select: SelectOpt = None,
-    inspectors: InspectorsOpt = None,
-    persona: PersonaOpt = None,
-    questionnaire: QuestionnaireOpt = None,
-    criteria: CriteriaOpt = None,
-    cases: CasesOpt = None,
-    samples: SamplesOpt = None,
-    failure_budget: BudgetOpt = None,
-    gold: GoldOpt = None,
-    skip_bad: SkipOpt = False,
-    config: ConfigOpt = None,
-    dry_run: DryOpt = False,
-    json_: JsonOpt = False,
-    show: ShowOpt = 2,
-) -> None:
+@with_flags_of(Building)
+def run(told: Building, samples: SamplesOpt = None, show: ShowOpt = 2) -> None:
     """Do the whole loop: histories, memories, personas, cases, criteria, replies, judgements, report.
 
     Run the same command again after a stop: it goes on where it was and repeats no call.
@@ -93,76 +62,30 @@ def run(
     from peregrm.pipeline.build import BUILD_STAGES
     from peregrm.pipeline.score import SCORE_STAGES
 
-    settings = settings_of(
-        config,
-        model=model,
-        judge=judge,
-        memories=memories,
-        select=select,
-        inspectors=inspectors,
-        **_persona_flags(persona, questionnaire),
-        criteria=criteria,
-        cases=cases,
-        samples=samples,
-        failure_budget=failure_budget,
-    )
-    asked = _config(settings, histories, gold, keep_ids, format=format_, user=user, users=users, skip_bad=skip_bad)
-    if dry_run:
-        _print_plan(asked, settings, as_json=json_)
+    settings = settings_of(told.config, **told.flags(), samples=samples)
+    asked = _config(settings, told)
+    if told.dry_run:
+        _print_plan(asked, settings, as_json=told.json)
         return
-    _execute(out, asked, settings, [*BUILD_STAGES, *SCORE_STAGES])
-    _print_report(out, asked, as_json=json_, show=show)
+    _execute(told.out, asked, settings, [*BUILD_STAGES, *SCORE_STAGES], told.engine)
+    _publish(told.out, asked)
+    _print_report(told.out, asked, as_json=told.json, show=show)
 
 
 @app.command()
-def build(
-    histories: HistoriesArg = None,
-    out: OutOpt = DEFAULT_OUT,
-    format_: FormatOpt = "auto",
-    user: UserOpt = None,
-    users: UsersOpt = None,
-    keep_ids: IdsOpt = None,
-    model: ModelOpt = None,
-    judge: JudgeOpt = None,
-    memories: MemoriesOpt = None,
-    select: SelectOpt = None,
-    inspectors: InspectorsOpt = None,
-    persona: PersonaOpt = None,
-    questionnaire: QuestionnaireOpt = None,
-    criteria: CriteriaOpt = None,
-    cases: CasesOpt = None,
-    failure_budget: BudgetOpt = None,
-    gold: GoldOpt = None,
-    skip_bad: SkipOpt = False,
-    config: ConfigOpt = None,
-    dry_run: DryOpt = False,
-    json_: JsonOpt = False,
-) -> None:
-    """Build cases from histories: the stages read, memories, persona, situations, queries and inspect."""
+@with_flags_of(Building)
+def build(told: Building) -> None:
+    """Build a dataset from histories: the stages read to safety, then cases.parquet, split by user, and the card README.md."""
     from peregrm.pipeline.build import BUILD_STAGES
 
-    settings = settings_of(
-        config,
-        model=model,
-        judge=judge,
-        memories=memories,
-        select=select,
-        inspectors=inspectors,
-        **_persona_flags(persona, questionnaire),
-        criteria=criteria,
-        cases=cases,
-        failure_budget=failure_budget,
-    )
-    asked = _config(settings, histories, gold, keep_ids, format=format_, user=user, users=users, skip_bad=skip_bad)
-    if dry_run:
-        _print_plan(asked, settings, as_json=json_, build_only=True)
+    settings = settings_of(told.config, **told.flags())
+    asked = _config(settings, told)
+    if told.dry_run:
+        _print_plan(asked, settings, as_json=told.json, build_only=True)
         return
-    _execute(out, asked, settings, BUILD_STAGES)
-    from peregrm.pipeline.publish import publish
-    from peregrm.store import Workspace
-
-    publish(Workspace(out), asked, say=say)
-    _print_counts(out, as_json=json_)
+    _execute(told.out, asked, settings, BUILD_STAGES, told.engine)
+    _publish(told.out, asked)
+    _print_counts(told.out, as_json=told.json)
 
 
 _STAGES = {
@@ -172,9 +95,8 @@ _STAGES = {
     "persona": "Infer each user's persona and its depth gate into personas.jsonl.",
     "situations": "Write situations each user could be in into situations.jsonl.",
     "queries": "Write the query of each situation into queries.jsonl.",
-    "inspect": "Inspect the queries; those that pass become cases.jsonl.",
-    "safety": "Flag signs of self-harm, abuse, minors and emergencies in flags.jsonl.",
-    "reply": "Write a generic and a personalized reply to each case into replies.jsonl.",
+    "inspect": "Inspect the queries; those that pass become cases.jsonl, looked at as by `safety`; then Parquet and card.",
+    "safety": "Flag signs of self-harm, abuse, minors and emergencies in flags.jsonl and the cases; then Parquet and card.",
 }
 
 
@@ -189,14 +111,15 @@ def _add_stage_commands() -> None:
             memories: MemoriesOpt = None,
             persona: PersonaOpt = None,
             questionnaire: QuestionnaireOpt = None,
+            safety: SafetyOpt = None,
             cases: CasesOpt = None,
             failure_budget: BudgetOpt = None,
             config: ConfigOpt = None,
             dry_run: DryOpt = False,
             json_: JsonOpt = False,
         ) -> None:
-            flags = {"model": model, "judge": judge, "memories": memories, "cases": cases}
-            flags |= _persona_flags(persona, questionnaire)
+            flags = {"model": model, "judge": judge, "memories": memories, "safety": safety, "cases": cases}
+            flags |= persona_flags(persona, questionnaire)
             run_stage(name, directory, flags, failure_budget, config, dry_run=dry_run, as_json=json_)
 
         return stage_command
@@ -209,7 +132,7 @@ _add_stage_commands()
 
 
 def run_stage(
-    name: str,
+    name: str | Stage,
     directory: Path,
     flags: dict[str, Any],
     failure_budget: float | None,
@@ -219,6 +142,7 @@ def run_stage(
     as_json: bool,
 ) -> None:
     """Run one stage over the files of a run; a flag that was not given is None and stays as the run was told before."""
+    from peregrm.dataset.output.table import FOLDER
     from peregrm.pipeline.build import BUILD_STAGES
     from peregrm.pipeline.job import stage_named
     from peregrm.pipeline.score import SCORE_STAGES
@@ -226,17 +150,27 @@ def run_stage(
 
     kept = load_config(directory)
     said = {name: value for name, value in flags.items() if value is not None}
-    before = {name: getattr(kept, name) for name in ("model", "judge", "memories", "criteria", "reasons", *_KEPT)}
+    before = {
+        name: getattr(kept, name) for name in ("model", "judge", "memories", "safety", "criteria", "reasons", *_KEPT)
+    }
     before["questionnaire"] = kept.questionnaire
     if said.get("judge", kept.judge) != kept.judge:
         del before["reasons"]  # decided by what the judge before could do
     settings = settings_of(config, **{**before, **said}, failure_budget=failure_budget)
     asked = kept.model_copy(update=_of_settings(settings))
-    stage = stage_named((*BUILD_STAGES, *SCORE_STAGES), name)
+    stage = stage_named((*BUILD_STAGES, *SCORE_STAGES), name) if isinstance(name, str) else name
     if dry_run:
         _print_plan(asked, settings, as_json=as_json, purposes=stage.purposes)
         return
-    _execute(directory, asked, settings, [stage])
+    # Nobody may use a case that was not looked at, so new cases are looked at in the same command.
+    looked = [stage_named(BUILD_STAGES, "safety")] if stage.name == "inspect" else []
+    _execute(directory, asked, settings, [stage, *looked])
+    if stage.name in ("inspect", "safety"):
+        _publish(directory, asked)
+    elif stage in BUILD_STAGES and (directory / "cases.jsonl").exists():
+        say(
+            f"Cases, {FOLDER} and card are still those from before: run the stages after {stage.name}, or `peregrm build`."
+        )
     _print_counts(directory, as_json=as_json)
 
 
@@ -254,13 +188,15 @@ def report(
 
 def _of_settings(settings: Settings) -> dict[str, Any]:
     """Return what a run keeps of its settings, so that later stage commands need not be told again."""
-    from peregrm.pipeline.session import resolve_method
+    from peregrm.pipeline.session import resolve_method, resolve_safety
 
     asked = settings.run
+    memories = resolve_method(asked.memories, asked.model, without_model="extractive")
     return {
         "model": asked.model,
         "judge": asked.judge_or_model,
-        "memories": resolve_method(asked.memories, asked.model, without_model="extractive"),
+        "memories": memories,
+        "safety": resolve_safety(asked.safety, asked.model, memories, asked.persona),
         "criteria": resolve_method(asked.criteria, asked.judge_or_model, without_model="composed"),
         "reasons": ("no" if asked.judge_or_model == "embedded" else "yes")
         if asked.reasons == "auto"
@@ -272,44 +208,45 @@ def _of_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _persona_flags(persona: str | None, questionnaire: Path | None) -> dict[str, str | None]:
-    """Return the settings that the two flags mean: answers are one way to a persona, and no other way reads them."""
-    if questionnaire is None:
-        return {"persona": persona}
-    if persona not in (None, "questionnaire"):
-        raise SettingsError(f"--questionnaire goes with --persona questionnaire, not with --persona {persona}")
-    return {"persona": "questionnaire", "questionnaire": str(questionnaire)}
-
-
-def _config(
-    settings: Settings, histories: Path | None, gold: Path | None, keep_ids: bool | None, **reading: Any
-) -> RunConfig:
+def _config(settings: Settings, told: Building) -> RunConfig:
     from peregrm.histories import detect_formats
     from peregrm.pipeline.job import RunConfig
     from peregrm.pipeline.session import check_persona, sample
 
+    histories, gold = told.histories, told.gold
     if histories is None:
         histories, sample_gold = sample()
         gold = gold or sample_gold
-    if gold is not None and keep_ids is False:
+    if gold is not None and told.keep_ids is False:
         raise SettingsError("--hash-ids: hand-written cases name their users, so their ids must be kept")
-    if reading["format"] == "auto":
-        say(f"{histories}: read as {', '.join(detect_formats(histories, skip_bad=reading['skip_bad']))}")
+    if told.format == "auto":
+        say(f"{histories}: read as {', '.join(detect_formats(histories, skip_bad=told.skip_bad))}")
     config = RunConfig(
         histories=str(histories.absolute()),
         gold=None if gold is None else str(gold.absolute()),
-        keep_ids=gold is not None if keep_ids is None else keep_ids,
-        **reading,
+        keep_ids=gold is not None if told.keep_ids is None else told.keep_ids,
+        format=told.format,
+        user=told.user,
+        users=told.users,
+        skip_bad=told.skip_bad,
         **_of_settings(settings),
     )
     check_persona(config)
     return config
 
 
-def _execute(out: Path, asked: RunConfig, settings: Settings, stages: Sequence[Stage]) -> None:
+def _execute(out: Path, asked: RunConfig, settings: Settings, stages: Sequence[Stage], engine: str = "local") -> None:
     from peregrm.pipeline.session import execute
 
-    with_bars(lambda bars: execute(out, asked, settings, stages, bars, say))
+    with_bars(lambda bars: execute(out, asked, settings, stages, bars, say, engine=engine))
+
+
+def _publish(out: Path, asked: RunConfig) -> None:
+    """Write what is handed on of the cases as they are now."""
+    from peregrm.pipeline.publish import publish
+    from peregrm.store import Workspace
+
+    publish(Workspace(out), asked, say=say)
 
 
 def _print_plan(

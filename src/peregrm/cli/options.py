@@ -16,6 +16,7 @@ __all__ = [
     "DimensionsOpt",
     "DirArg",
     "DryOpt",
+    "EngineOpt",
     "FlatteryOpt",
     "FormatOpt",
     "GoldOpt",
@@ -24,6 +25,7 @@ __all__ = [
     "InspectorsOpt",
     "JsonOpt",
     "JudgeOpt",
+    "JudgeTemperatureOpt",
     "LengthLimitOpt",
     "LengthOpt",
     "MemoriesOpt",
@@ -32,6 +34,7 @@ __all__ = [
     "ParrotOpt",
     "PersonaOpt",
     "QuestionnaireOpt",
+    "SafetyOpt",
     "SamplesOpt",
     "SelectOpt",
     "ShowOpt",
@@ -83,19 +86,37 @@ SelectOpt = Annotated[
 InspectorsOpt = Annotated[
     int | None, typer.Option("--inspectors", min=1, max=2, help="2: the judge inspects queries too; both must agree.")
 ]
+SafetyOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--safety",
+        help="rules, or both: the model looks for signs of danger too. Default: both where it finds memories.",
+    ),
+]
 CriteriaOpt = Annotated[
     str | None,
-    typer.Option("--criteria", help="composed (no model) or model. Default: composed with the embedded judge."),
+    typer.Option(
+        "--criteria", help="composed (no model) or model. Default: model, but composed with the embedded judge."
+    ),
 ]
 CasesOpt = Annotated[
     int | None, typer.Option("--cases", min=0, max=6, help="Situations asked for per user (0: hand-written only).")
 ]
 SamplesOpt = Annotated[int | None, typer.Option("--samples", min=1, help="K, the judge's trials a reply.")]
+JudgeTemperatureOpt = Annotated[
+    float | None,
+    typer.Option(
+        "--judge-temperature", min=0, max=2, help="Temperature of several trials; one is drawn at 0. Default: 0.7."
+    ),
+]
 BudgetOpt = Annotated[
     float | None,
     typer.Option("--failure-budget", min=0, max=1, help="Stop when more than this share of answers fails."),
 ]
 GoldOpt = Annotated[Path | None, typer.Option("--gold", help="Hand-written cases with recorded replies (JSONL).")]
+EngineOpt = Annotated[
+    str, typer.Option("--engine", help="What runs the stages: local (this process) or ray (a Ray cluster).")
+]
 SkipOpt = Annotated[bool, typer.Option("--skip-bad", help="Skip records that cannot be used instead of stopping.")]
 ConfigOpt = Annotated[Path | None, typer.Option("--config", help="Settings file. Default: peregrm.toml, if there.")]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and cost at most; ask no model.")]
@@ -104,17 +125,23 @@ ShowOpt = Annotated[int, typer.Option("--show", min=0, help="How many cases to p
 DimensionsOpt = Annotated[
     str, typer.Option("--dimensions", help="empathy, politeness, humour, or a TOML file that defines others.")
 ]
-LengthLimitOpt = Annotated[int, typer.Option("--length-limit", min=1, help="Tokens of a reply that cost nothing.")]
+LengthLimitOpt = Annotated[
+    int | None, typer.Option("--length-limit", min=1, help="Tokens of a reply that cost nothing. Default: 768.")
+]
 LengthOpt = Annotated[
-    float, typer.Option("--length-penalty", min=0, max=1000, help="Taken off for every token over the limit.")
+    float, typer.Option("--length-penalty", min=0, max=1000, help="Taken off the total for every token over the limit.")
 ]
 ParrotOpt = Annotated[
     float,
-    typer.Option("--parroting-penalty", min=0, max=1000, help="Taken off, times the share that recites memories."),
+    typer.Option(
+        "--parroting-penalty", min=0, max=1000, help="Taken off, times the share of the reply that recites memories."
+    ),
 ]
 FlatteryOpt = Annotated[
     float,
-    typer.Option("--sycophancy-penalty", min=0, max=1000, help="Taken off, times the share of sentences that flatter."),
+    typer.Option(
+        "--sycophancy-penalty", min=0, max=1000, help="Taken off, times the share of its sentences that flatter."
+    ),
 ]
 
 

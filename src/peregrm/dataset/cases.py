@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from peregrm.errors import ArtifactError
@@ -33,6 +34,9 @@ def build_cases(
     situation_by_id = index_by_id(situations, "situations")
     persona_by_id = index_by_id(personas, "personas")
     history_by_id = index_by_id(histories, "histories")
+    by_user: dict[str, list[Memory]] = defaultdict(list)
+    for memory in memories:
+        by_user[memory.user_id].append(memory)
     cases: list[Case] = []
     for query, inspection in zip(queries, inspected, strict=True):
         if not inspection.kept:
@@ -42,7 +46,7 @@ def build_cases(
         history = history_by_id.get(persona.history_id) if persona else None
         if situation is None or persona is None or history is None:
             raise ArtifactError(f"queries: {query.id}: its situation, persona or history is missing")
-        own = memories_of(query.user_id, memories)
+        own = memories_of(query.user_id, by_user[query.user_id])
         lost = set(situation.memory_ids) - {memory.id for memory in own}
         if lost:
             raise ArtifactError(f"situations: {situation.id}: rests on memories that are not there: {sorted(lost)}")

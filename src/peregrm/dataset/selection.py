@@ -8,6 +8,7 @@ which the persona stage has, and safety.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -26,6 +27,7 @@ FILTERS = ("intents", "labels")
 """The names of the filters, in the order in which they are applied."""
 
 _NAMED = 3
+_NO_WORD = re.compile(r"[\W_]+")
 
 
 class _Lists(NamedTuple):
@@ -88,11 +90,21 @@ def by_labels(history: History, memories: Sequence[Memory]) -> Drop | None:
 
 
 def is_selected_label(memory: Memory) -> bool:
-    """Tell whether a memory's label is on the list; one without a label is looked at by the words of its value."""
+    """Tell whether a memory's label is on the list; one without a label is looked at by the words of the label that its source suggests.
+
+    Where the source suggests none, by those of its value.
+    """
     lists = _lists()
     if memory.label == UNMAPPED:
-        return any(word in f"{memory.value.casefold()} " for word in lists.keywords)
+        words = _words(memory.label_suggestion or memory.value)
+        return any((f" {word}" if word.isascii() else word) in words for word in lists.keywords)
     return memory.label.startswith(lists.labels)
+
+
+def _words(text: str) -> str:
+    """Return the words of a text or of a label such as `Social_Relations/PetCare`, a space around each."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    return f" {_NO_WORD.sub(' ', apart).casefold()} "
 
 
 @cache

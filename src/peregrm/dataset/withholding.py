@@ -163,6 +163,7 @@ def _emptied(memory: Memory) -> Memory:
         "status": "rejected",
         "reason": WITHHELD,
         "superseded_by": None,
+        "label_suggestion": None,
         "confidence": None,
     }
     return memory.model_copy(update=update)

@@ -75,6 +75,7 @@ def _memory(item: dict[str, Any], user_id: str, sessions: Sequence[DraftSession]
     if kind is None:
         notes["memory_type_unknown"] += 1
     time_scope = item.get("time_scope")
+    suggestion = item.get("label_suggestion")
     return Memory(
         user_id=user_id,
         label=normalise_label(item.get("label"), item.get("label_suggestion")),
@@ -85,6 +86,7 @@ def _memory(item: dict[str, Any], user_id: str, sessions: Sequence[DraftSession]
         time_scope=time_scope if isinstance(time_scope, str) else None,
         status="kept" if rejection is None else "rejected",
         reason=reason if rejection is None else rejection,
+        label_suggestion=suggestion.strip() or None if isinstance(suggestion, str) else None,
         method="source",
     )
 

@@ -9,7 +9,7 @@ from peregrm.pipeline.session import load_config
 from peregrm.reward.options import RewardOptions
 from peregrm.settings import Settings
 
-__all__ = ["reward_options"]
+__all__ = ["policy_model", "reward_options"]
 
 
 def reward_options(
@@ -27,7 +27,15 @@ def reward_options(
         samples=asked.samples,
         quorum=asked.quorum,
         bystander_weight=asked.bystander_weight,
+        temperature=asked.judge_temperature,
         seed=asked.seed,
         reasons=asked.reasons,
         criteria=asked.criteria,
     )
+
+
+def policy_model(settings: Settings, dataset: Path) -> str:
+    """Return the model that answers cases: that of the settings where one is named, else that of the run whose folder `dataset` is."""
+    named = "model" in settings.run.model_fields_set
+    before = load_config(dataset).model if (dataset / "run.json").exists() else None
+    return settings.run.model if named or before is None else before

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from peregrm.evaluation.reward_table import MethodRun, RewardTable, reward_table
@@ -18,6 +19,20 @@ from peregrm.store import replace_text
 __all__ = ["compare_rewards", "plan_comparison"]
 
 
+@dataclass(frozen=True)
+class _Named:
+    """Shows the scoring by one reward under that reward's name."""
+
+    progress: Progress
+    name: str
+
+    def start(self, stage: str, total: int) -> None:
+        self.progress.start(self.name, total)
+
+    def advance(self, stage: str) -> None:
+        self.progress.advance(self.name)
+
+
 async def compare_rewards(
     material: Material,
     options: Mapping[str, RewardOptions],
@@ -25,7 +40,6 @@ async def compare_rewards(
     *,
     out: Path,
     progress: Progress,
-    say: Callable[[str], None],
 ) -> RewardTable:
     """Score replies by every reward of `options`, by its name, and write `comparison.json` into the folder `out`.
 
@@ -36,10 +50,10 @@ async def compare_rewards(
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"failure_budget": 1.0})})
     runs: dict[str, MethodRun] = {}
     for name, chosen in options.items():
-        say(name)
-        path = out / f"{name}.jsonl"
-        done = await score_replies(material.dataset, material.replies, chosen, settings, out=path, progress=progress)
-        runs[name] = MethodRun(done.scored, done.seconds, done.summary.usage, done.cost)
+        path, shown = out / f"{name}.jsonl", _Named(progress, name)
+        done = await score_replies(material.dataset, material.replies, chosen, settings, out=path, progress=shown)
+        seconds = done.ledger.used_seconds() if done.ledger.summary() else done.seconds
+        runs[name] = MethodRun(done.scored, seconds, done.summary.usage, done.cost)
     table = reward_table(runs, material.dataset.cases, material.ranks)
     replace_text(out / "comparison.json", table.model_dump_json(indent=1) + "\n")
     return table

@@ -1,24 +1,26 @@
 """Criteria to read and to edit: out of a run into one TOML file, and back, checked.
 
-What comes back stands as edited by hand: later commands keep it and judge by it.
+What comes back stands as edited by hand: later commands keep it and judge by it. A run has one file of criteria for each set of
+dimensions they were written for.
 """
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from peregrm.dimensions import EMPATHY, Dimension
 from peregrm.errors import InputError
 from peregrm.records import Case, Criteria, Criterion
 from peregrm.reward.criteria import check_criteria
 from peregrm.store import replace_text, summarise_validation, write_records
 
-__all__ = ["criteria_text", "read_edited", "replace_criteria", "write_editable"]
+__all__ = ["criteria_name", "criteria_text", "read_edited", "replace_criteria", "write_editable"]
 
 _HEAD = """\
 # Criteria to edit. For each case and dimension: 4 to 6 criteria, each a sentence one can find or miss in a reply's text, with whole
@@ -31,6 +33,11 @@ class _Row(BaseModel):
 
     weight: int
     text: str
+
+
+def criteria_name(dimensions: str) -> str:
+    """Return what the criteria for a set of dimensions are called in a run: `criteria`, for others than empathy `criteria.humour`."""
+    return "criteria" if dimensions == "empathy" else f"criteria.{Path(dimensions).stem}"
 
 
 def criteria_text(case: Case, criteria: Criteria) -> str:
@@ -49,11 +56,12 @@ def criteria_text(case: Case, criteria: Criteria) -> str:
 def write_editable(path: Path, cases: Mapping[str, Case], criteria: Iterable[Criteria]) -> int:
     """Write criteria as TOML with the situation and the query of each case as comments; return the number of cases.
 
-    Criteria that failed are a comment, to be filled in or left. Raises `InputError` where there is such a file: it may hold edits.
+    Criteria that failed are a comment, to be filled in or left; flagged cases are left out, for safe guidance is the same for all.
+    Raises `InputError` where there is such a file: it may hold edits.
     """
     if path.exists():
         raise InputError(f"{path}: is there already and may hold edits; name another file")
-    blocks = [_block(cases[one.case_id], one) for one in criteria]
+    blocks = [_block(cases[one.case_id], one) for one in criteria if not cases[one.case_id].flags]
     replace_text(path, _HEAD + "".join(blocks))
     return len(blocks)
 
@@ -78,11 +86,11 @@ def _string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def read_edited(path: Path, cases: Mapping[str, Case]) -> list[Criteria]:
-    """Read edited criteria.
+def read_edited(path: Path, cases: Mapping[str, Case], dimensions: Sequence[Dimension] = EMPATHY) -> list[Criteria]:
+    """Read edited criteria for these dimensions.
 
-    Raises `InputError` naming the file, the case and what is wrong: no TOML, an unknown case, weights that do not sum to 100, too few
-    or too many criteria, one that rewards the mere mention of a memory, one that occurs twice.
+    Raises `InputError` naming the file, the case and what is wrong: no TOML, an unknown case, other dimensions, weights that do not sum
+    to 100, too few or too many criteria, one that rewards the mere mention of a memory, one that occurs twice.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -92,7 +100,17 @@ def read_edited(path: Path, cases: Mapping[str, Case]) -> list[Criteria]:
         raise InputError(f"{path}: cannot be read: {error}") from None
     except RecursionError:
         raise InputError(f"{path}: cannot be read: nested too deeply") from None
-    return [_edited(case_id, table, cases, f"{path}: {case_id}") for case_id, table in document.items()]
+    edited = [_edited(case_id, table, cases, f"{path}: {case_id}") for case_id, table in document.items()]
+    wanted = [dimension.name for dimension in dimensions]
+    for criteria in edited:
+        where = f"{path}: {criteria.case_id}"
+        if cases[criteria.case_id].flags:
+            raise InputError(f"{where}: the case is flagged, and judged by the criteria of safe guidance alone")
+        if [name for name, _ in criteria.items] != wanted:
+            raise InputError(
+                f"{where}: these are criteria for other dimensions, or in another order, than {', '.join(wanted)}"
+            )
+    return edited
 
 
 def _edited(case_id: str, table: Any, cases: Mapping[str, Case], where: str) -> Criteria:

@@ -18,6 +18,7 @@ from pathlib import Path
 from peregrm.errors import SettingsError
 from peregrm.evaluation.evaluate import Evaluated, evaluate_rewards
 from peregrm.evaluation.evaluation import Evaluation
+from peregrm.evaluation.inference.paired import check_installed
 from peregrm.mapping import Progress, map_in_order
 from peregrm.models.base import Model
 from peregrm.models.cache import CallCache
@@ -86,6 +87,7 @@ async def evaluate_policies(
     where a judge is named twice or the options ask for another reward than mode `shared`.
     """
     started = time.monotonic()
+    check_installed()
     specs = _checked(wanted.options)
     out.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(prices({*specs, *(policy.model for policy in wanted.policies)}, settings))

@@ -11,8 +11,9 @@ from peregrm.errors import ArtifactError
 from peregrm.evaluation.report import markdown
 from peregrm.evaluation.summary import Artifacts, Summary, summarise
 from peregrm.models.ledger import Ledger
+from peregrm.pipeline.flagging import read_cases
 from peregrm.pipeline.job import RunConfig
-from peregrm.records import Case, Criteria, Drop, Inspection, Judgement, Memory, Persona, Record, Reply, Reward, Usage
+from peregrm.records import Criteria, Drop, Inspection, Judgement, Memory, Persona, Record, Reply, Reward, Usage
 from peregrm.store import Workspace, replace_text
 
 __all__ = ["load_artifacts", "save_ledger", "write_report"]
@@ -33,7 +34,7 @@ def load_artifacts(workspace: Workspace) -> Artifacts:
             "personas": optional("personas.jsonl", Persona),
             "drops": drops,
             "inspections": optional("inspections.jsonl", Inspection),
-            "cases": workspace.read("cases.jsonl", Case),
+            "cases": read_cases(workspace),
             "criteria": workspace.read("criteria.jsonl", Criteria),
             "replies": workspace.read("replies.jsonl", Reply),
             "judgements": workspace.read("judgements.jsonl", Judgement),

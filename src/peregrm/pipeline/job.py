@@ -6,8 +6,9 @@ answers; a file that was edited by hand is kept and used. Left out on purpose: a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -17,6 +18,7 @@ from peregrm.mapping import NoProgress, Progress
 from peregrm.models.base import Model
 from peregrm.models.ledger import Ledger
 from peregrm.models.parsing import UNUSABLE
+from peregrm.pipeline.engine import AT_ONCE, Engine, LocalEngine, Step, Tools
 from peregrm.records import Drop, Failure, Part, Record
 from peregrm.settings import Settings
 from peregrm.store import Workspace
@@ -24,6 +26,8 @@ from peregrm.store import Workspace
 __all__ = ["Budget", "Job", "RunConfig", "Stage", "run_stages"]
 
 R = TypeVar("R", bound=Record)
+A = TypeVar("A")
+B = TypeVar("B")
 
 _BUDGET_FROM = 20
 _HOPELESS_FROM = 5
@@ -48,6 +52,7 @@ class RunConfig(Part):
     context: int = 8192
     select: str = "none"
     inspectors: int = 1
+    safety: Literal["rules", "both"] = "rules"
     criteria: str
     skip_bad: bool = False
     cases: int
@@ -58,6 +63,7 @@ class RunConfig(Part):
     seed: int
     max_new_tokens: int
     temperature: float
+    judge_temperature: float = 0.7
 
 
 class Budget:
@@ -109,6 +115,17 @@ class Job:
     budget: Budget = field(default_factory=lambda: Budget(1.0))
     purposes: set[str] = field(default_factory=set)
     """Purposes of the calls of the stages that ran: their usage is this process's, whatever stood there before."""
+    engine: Engine = field(default_factory=LocalEngine)
+
+    @cached_property
+    def tools(self) -> Tools:
+        """What steps work with in this process."""
+        return Tools(self.config, self.settings, self.model, self.judge)
+
+    async def map(self, step: Step[A, B], tasks: Sequence[A], *, at_once: int | None = None) -> list[B]:
+        """Return the result of a step for every task, in their order; by default so many at once that no model waits for work."""
+        bound = at_once or max(AT_ONCE, 2 * self.model.concurrency, 2 * self.judge.concurrency)
+        return await self.engine.map(step, self.tools, tasks, progress=self.progress, at_once=bound)
 
     def is_kept(self, name: str) -> bool:
         """Tell whether the artifact `name` was edited by hand, and say so: it is kept and used."""
@@ -149,6 +166,7 @@ async def run_stages(job: Job, stages: Iterable[Stage]) -> None:
             continue
         job.purposes.update(stage.purposes)
         await stage.run(job)
+        job.engine.written()
         job.budget.check(job.workspace.root)
 
 

@@ -52,6 +52,7 @@ async def sample_material(folder: Path, settings: Settings, progress: Progress) 
             "memories": "extractive",
             "persona": "memory",
             "questionnaire": None,
+            "safety": "rules",
             "criteria": "composed",
             "reasons": "no",
         }
@@ -109,9 +110,13 @@ def choose_cases(cases: Sequence[Case], count: int, seed: int) -> list[Case]:
 
 
 def honest_replies(material: Material) -> dict[str, list[Reply]]:
-    """Return the replies that are there, by the id of their case; in an order of their own, whatever order they came in."""
+    """Return the replies that are there, by the id of their case; in an order of their own, whatever order they came in.
+
+    Flagged cases are left out: replies to them are judged by other dimensions than the rest.
+    """
     groups: dict[str, list[Reply]] = defaultdict(list)
     for reply in sorted(material.replies, key=lambda reply: (reply.policy, reply.id)):
         if reply.failure is None and reply.text.strip():
             groups[reply.case_id].append(reply)
-    return {case_id: groups[case_id] for case_id in material.dataset.cases if case_id in groups}
+    wanted = [case_id for case_id, case in material.dataset.cases.items() if not case.flags]
+    return {case_id: groups[case_id] for case_id in wanted if case_id in groups}

@@ -82,16 +82,19 @@ def plan(
         ("persona", users if by_model else 0, _prompt(persona_prompt) + context),
         ("situations", users if settings.run.cases else 0, _prompt("situations") + 2 * context),
         ("queries", situations, _prompt("query") + context + 150),
-        ("inspection", situations * config.inspectors, _prompt("inspect") + context + 150),
+        ("inspection", situations, _prompt("inspect") + context + 150),
+        ("safety", cases if config.safety == "both" else 0, _prompt("safety") + 2 * context + 150),
         ("replies", 0 if build_only else 2 * cases, _prompt("reply_personalized") + context + 60),
     ]
+    second = situations if config.inspectors == 2 else 0
     asked_of_judge = [
+        ("inspection", second, _prompt("inspect") + context + 150),
         ("criteria", cases if config.criteria == "model" else 0, _prompt("criteria") + 2 * context + 100),
         ("judge", replies * settings.run.samples, _prompt("judge") + 2 * context + 550),
         ("bystander", replies * settings.run.samples, _prompt("bystander") + 180),
     ]
     planned = [(config.model, *row) for row in asked_of_model]
-    planned += [] if build_only else [(config.judge, *row) for row in asked_of_judge]
+    planned += [(config.judge, *row) for row in (asked_of_judge[:1] if build_only else asked_of_judge)]
     price_of = {spec: prices({spec}, settings).get(model_name(spec, settings)) for spec in (config.model, config.judge)}
     return [_priced(price_of[row[0]], *row) for row in planned if row[2]]
 

@@ -20,21 +20,34 @@ from peregrm.dataset.output.counts import count_reasons, count_stages, measure_l
 from peregrm.dataset.output.leaks import LeakRow, Share, find_leak, leaks_of_cases
 from peregrm.dataset.output.splits import DEFAULT_SHARES, SplitPlan, split_users
 from peregrm.dataset.output.table import FOLDER, rows_by_split, write_parquet
-from peregrm.dataset.safety import Flag, carried_flags
+from peregrm.dataset.safety import SafetyCheck, describe_checks
 from peregrm.errors import DependencyError, SettingsError
 from peregrm.evaluation.statistics import clustered_mean
+from peregrm.pipeline.flagging import read_flags
 from peregrm.pipeline.job import RunConfig
 from peregrm.prompts import prompt_hash
 from peregrm.records import Case, Drop, History, Inspection, Memory, Part, Persona, Query, Record, Situation
 from peregrm.store import Workspace, replace_text, summarise_validation
 
-__all__ = ["ExportOptions", "load_options", "publish", "read_build", "read_flags", "save_options"]
+__all__ = ["ExportOptions", "load_options", "publish", "read_build", "save_options"]
 
 R = TypeVar("R", bound=Record)
 
 _OPTIONS = "export.json"
 _BUILD_PROMPTS = ("memories", "persona", "situations", "query", "inspect", "safety")
-_SETTINGS = ("model", "memories", "cases", "temperature", "seed", "users", "skip_bad")
+_SETTINGS = (
+    "model",
+    "memories",
+    "persona",
+    "select",
+    "inspectors",
+    "safety",
+    "cases",
+    "temperature",
+    "seed",
+    "users",
+    "skip_bad",
+)
 
 
 class ExportOptions(Part):
@@ -74,7 +87,7 @@ def publish(
 ) -> dict[str, int]:
     """Write the Parquet files and the card of a build into its folder, or into `to`; return the cases of each split.
 
-    `options` are None for those kept in the folder. `flags` are kinds of danger by case id, None for those of `flags.jsonl`. Without
+    `options` are None for those kept in the folder. `flags` are kinds of danger by case id, None for those on file. Without
     pyarrow the card alone is written, and that is said. `config` is None for a dataset that was not built here. Raises `InputError` and
     `ArtifactError` as reading the artifacts does.
     """
@@ -101,27 +114,16 @@ def publish(
         )
         for name, some in rows.items()
     ]
-    card = _card(records, cases, splits, plan, options, config, kinds)
+    checks = workspace.read("safety.jsonl", SafetyCheck) if workspace.path("safety.jsonl").exists() else []
+    card = _card(records, cases, splits, plan, options, config, kinds).model_copy(
+        update={"safety": describe_checks(checks)}
+    )
     own = Workspace(target)
     if own.is_edited("README.md"):
         say("README.md was edited by hand: kept (delete it to have it made again)")
     else:
         own.write_text("README.md", card_text(card))
     return {row.name: row.cases for row in splits}
-
-
-def read_flags(workspace: Workspace, cases: Sequence[Case]) -> dict[str, tuple[str, ...]]:
-    """Return the kinds of danger of each flagged case, by `flags.jsonl`, if there; one on a history that holds for its user counts too."""
-    if not workspace.path("flags.jsonl").exists():
-        return {}
-    by_subject: dict[str, list[Flag]] = {}
-    for flag in workspace.read("flags.jsonl", Flag):
-        by_subject.setdefault(flag.subject, []).append(flag)
-    found = {
-        case.id: [*by_subject.get(case.id, ()), *carried_flags(by_subject.get(case.persona.history_id, ()))]
-        for case in cases
-    }
-    return {case_id: tuple(sorted({flag.kind for flag in flags})) for case_id, flags in found.items() if flags}
 
 
 def read_build(workspace: Workspace) -> tuple[BuildRecords, list[Case]]:

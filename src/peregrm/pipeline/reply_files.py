@@ -16,11 +16,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from peregrm.errors import InputError
+from peregrm.pipeline.criteria_files import criteria_name
+from peregrm.pipeline.flagging import with_flags
 from peregrm.records import Case, Criteria, Reply
 from peregrm.replies import reply_from_output
 from peregrm.store import index_by, index_by_id, read_records, summarise_validation
 
-__all__ = ["Dataset", "read_dataset", "read_ranked_replies", "read_replies"]
+__all__ = ["Dataset", "read_dataset", "read_policies", "read_ranked_replies", "read_replies"]
 
 _TEXTS = ("text", "reply", "response", "output")
 
@@ -33,14 +35,20 @@ class Dataset:
     criteria: dict[str, Criteria]
 
 
-def read_dataset(path: Path) -> Dataset:
-    """Read the folder of a run or build, or a file of cases with `criteria.jsonl` beside it, if any.
+def read_dataset(path: Path, dimensions: str = "empathy") -> Dataset:
+    """Read the folder of a run or build, or a file of cases with `criteria.jsonl` and `flags.jsonl` beside it, if any.
+
+    Cases that nobody has looked at for signs of danger are looked at by the rules.
+    For another set of `dimensions` than empathy the criteria are those of `peregrm criteria --dimensions`, if there are some.
 
     Raises `InputError` or `ArtifactError` naming file and line.
     """
     cases_path = path / "cases.jsonl" if path.is_dir() else path
-    cases = index_by_id(read_records(cases_path, Case), str(cases_path))
-    criteria_path = cases_path.with_name("criteria.jsonl")
+    known = with_flags(read_records(cases_path, Case), cases_path.with_name("flags.jsonl"))
+    cases = index_by_id(known, str(cases_path))
+    criteria_path = cases_path.with_name(f"{criteria_name(dimensions)}.jsonl")
+    if not criteria_path.exists():
+        criteria_path = cases_path.with_name("criteria.jsonl")
     criteria = read_records(criteria_path, Criteria) if criteria_path.exists() else []
     by_case = index_by(criteria, lambda c: c.case_id, str(criteria_path))
     return Dataset(cases, {case_id: c for case_id, c in by_case.items() if case_id in cases})
@@ -49,6 +57,18 @@ def read_dataset(path: Path) -> Dataset:
 def read_replies(path: Path, cases: Mapping[str, Case]) -> list[Reply]:
     """Read replies, in the order of the cases; see `read_ranked_replies`."""
     return [reply for reply, _ in read_ranked_replies(path, cases)]
+
+
+def read_policies(paths: Sequence[Path], cases: Mapping[str, Case]) -> list[Reply]:
+    """Read the replies of several files as one set; raises `InputError` where one policy answers a case in two of them."""
+    replies: dict[tuple[str, str], tuple[Reply, Path]] = {}
+    for path in paths:
+        for reply in read_replies(path, cases):
+            key = (reply.policy, reply.case_id)
+            if key in replies:
+                raise InputError(f"{path}: {reply.policy!r} answers {reply.case_id} in {replies[key][1]} already")
+            replies[key] = (reply, path)
+    return [reply for reply, _ in replies.values()]
 
 
 def read_ranked_replies(path: Path, cases: Mapping[str, Case]) -> list[tuple[Reply, int | None]]:

@@ -6,14 +6,12 @@ from collections import defaultdict
 
 from peregrm.dataset.gold import recorded_replies
 from peregrm.errors import ArtifactError
-from peregrm.mapping import map_in_order
 from peregrm.pipeline.build import gold_of
+from peregrm.pipeline.flagging import read_cases
 from peregrm.pipeline.job import Job, Stage
-from peregrm.records import Case, Criteria, Judgement, Reply, Reward
-from peregrm.replies import SETTINGS, Setting, write_reply
-from peregrm.reward.composed import compose_criteria
-from peregrm.reward.criteria import write_criteria
-from peregrm.reward.peregrm import PereGRM
+from peregrm.pipeline.steps import CRITERIA, JUDGE, REPLIES, ToJudge, reward_model
+from peregrm.records import Criteria, Judgement, Reply, Reward
+from peregrm.replies import RUN_SETTINGS
 from peregrm.store import index_by, index_by_id, join
 
 __all__ = ["SCORE_STAGES"]
@@ -21,37 +19,15 @@ __all__ = ["SCORE_STAGES"]
 
 async def criteria_stage(job: Job) -> None:
     """Stage 7: one set of criteria a case, for all its replies and every trial."""
-
-    async def one(case: Case) -> Criteria:
-        if job.config.criteria == "composed":
-            return compose_criteria(case)
-        return await write_criteria(job.judge, case)
-
-    cases = job.read("cases", Case)
-    criteria = await map_in_order(one, cases, stage="criteria", progress=job.progress)
+    criteria = await job.map(CRITERIA, read_cases(job.workspace))
     job.write("criteria", criteria)
     job.budget.add(sum(c.method == "model" for c in criteria), (c.failure for c in criteria if c.failure is not None))
 
 
 async def replies_stage(job: Job) -> None:
     """Stage 8: a generic and a personalized reply to every case, and the recorded replies of hand-written ones."""
-    run = job.settings.run
-
-    async def one(task: tuple[Case, Setting]) -> Reply:
-        case, setting = task
-        return await write_reply(
-            job.model,
-            case,
-            setting,
-            policy=setting,
-            max_tokens=run.max_new_tokens,
-            temperature=run.temperature,
-            seed=run.seed,
-        )
-
-    cases = job.read("cases", Case)
-    tasks = [(case, setting) for case in cases for setting in SETTINGS]
-    written = await map_in_order(one, tasks, stage="replies", progress=job.progress)
+    cases = read_cases(job.workspace)
+    written = await job.map(REPLIES, [(case, setting) for case in cases for setting in RUN_SETTINGS])
     job.budget.add(len(written), (reply.failure for reply in written if reply.failure is not None))
     known = {case.id for case in cases}
     everything = recorded_replies(gold_of(job))
@@ -66,16 +42,8 @@ async def replies_stage(job: Job) -> None:
 
 async def score_stage(job: Job) -> None:
     """Stage 9: every reply judged by its case's criteria, and the judgements added up."""
-    run = job.settings.run
-    grm = PereGRM(
-        job.judge,
-        samples=run.samples,
-        quorum=run.quorum,
-        bystander_weight=run.bystander_weight,
-        seed=run.seed,
-        reasons=job.config.reasons == "yes",
-    )
-    cases = index_by_id(job.read("cases", Case), "cases")
+    grm = reward_model(job.tools)
+    cases = index_by_id(read_cases(job.workspace), "cases")
     criteria = index_by(job.read("criteria", Criteria), lambda c: c.case_id, "criteria")
     join(list(cases), criteria, "criteria")
     replies = job.read("replies", Reply)
@@ -87,14 +55,12 @@ async def score_stage(job: Job) -> None:
     for reply in replies:
         groups[reply.case_id].append(reply)
 
-    async def one(case_id: str) -> list[list[Judgement]]:
-        return await grm.judge_group(cases[case_id], criteria[case_id], groups[case_id])
-
     if job.is_kept("judgements"):
         judgements = job.read("judgements", Judgement)
     else:
         at_once = max(1, job.judge.concurrency // 2)
-        judged = await map_in_order(one, list(cases), stage="judge", progress=job.progress, at_once=at_once)
+        tasks = [ToJudge(case, criteria[case.id], tuple(groups[case.id])) for case in cases.values()]
+        judged = await job.map(JUDGE, tasks, at_once=at_once)
         judgements = [judgement for group in judged for of_reply in group for judgement in of_reply]
         job.write("judgements", judgements)
         called = [judgement for judgement in judgements if judgement.raw or judgement.failure]

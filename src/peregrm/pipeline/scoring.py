@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,17 +22,18 @@ from peregrm.models.registry import model_name, open_model, prices
 from peregrm.pipeline.job import Budget
 from peregrm.pipeline.plan import PlannedCalls, planned_calls
 from peregrm.pipeline.reply_files import Dataset
-from peregrm.records import Case, Criteria, Failure, Reply, Reward
+from peregrm.prompts import prompt_hash
+from peregrm.records import Case, Criteria, Failure, Judgement, Reply, Reward
 from peregrm.reward.base import RewardModel, Scored
 from peregrm.reward.factory import open_reward
 from peregrm.reward.options import RewardOptions
-from peregrm.reward.peregrm import PereGRM
+from peregrm.reward.peregrm import MODES, PereGRM
 from peregrm.reward.pool import Agreement, Pool, agreement
 from peregrm.reward.rivals.scalar import Scalar
 from peregrm.settings import Settings
 from peregrm.store import replace_text, write_records
 
-__all__ = ["Scoring", "give_criteria", "parts_folder", "plan_scoring", "score_replies"]
+__all__ = ["Scoring", "give_criteria", "parts_folder", "plan_scoring", "score_replies", "used_prompts"]
 
 _GROUPS_AT_ONCE = 64
 
@@ -144,8 +145,9 @@ def _members(reward: RewardModel) -> tuple[RewardModel, ...]:
 
 
 def _fitting(reward: PereGRM, dataset: Dataset) -> list[Criteria]:
-    """Return the dataset's criteria, where this reward would have written some and they are for its dimensions."""
-    if reward.criteria not in ("model", "composed") or reward.hidden:
+    """Return the dataset's criteria, where they are for this reward's dimensions and it is no ablation that goes without."""
+    takes_them = reward.criteria in ("model", "composed") or reward.method in MODES
+    if not takes_them or reward.hidden:
         return []
     names = {dimension.name for dimension in reward.dimensions}
     return [c for c in dataset.criteria.values() if {name for name, _ in c.items} == names]
@@ -162,7 +164,7 @@ def _cost(ledger: Ledger, options: RewardOptions, settings: Settings) -> float |
 def _by_judge(scored: Sequence[Scored]) -> dict[str, dict[str, Reward]]:
     by_judge: dict[str, dict[str, Reward]] = {}
     for one in scored:
-        for part in one.parts:
+        for part in () if one.flagged else one.parts:
             by_judge.setdefault(part.reward.judge, {})[part.reply.id] = part.reward
     return by_judge
 
@@ -183,7 +185,7 @@ def _summary(
         judgements=tuple(judgement for one in scored for judgement in one.judgements),
         rewards=tuple(one.reward for one in scored),
     )
-    return summarise(
+    summary = summarise(
         artifacts,
         model="recorded replies",
         judge=" + ".join(judge.name for judge in judges) or " + ".join(options.judges),
@@ -192,6 +194,15 @@ def _summary(
         known_order=(),
         costs={purpose: ledger.used_usage(purpose=purpose) for purpose in purposes},
     )
+    return summary.model_copy(update={"prompts": used_prompts(artifacts.judgements, ledger)})
+
+
+def used_prompts(judgements: Iterable[Judgement], ledger: Ledger) -> tuple[tuple[str, str], ...]:
+    """Return name and hash of the prompts that were asked with, sorted: those of judgements, and that of criteria if some were written."""
+    said = {judgement.prompt for judgement in judgements if judgement.prompt}
+    if ledger.used_usage(purpose="criteria").calls:
+        said.add(f"criteria@{prompt_hash('criteria')}")
+    return tuple((name, digest) for name, _, digest in sorted(prompt.partition("@") for prompt in said))
 
 
 def _write(out: Path, scoring: Scoring) -> None:

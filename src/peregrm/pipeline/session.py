@@ -15,12 +15,22 @@ from peregrm.mapping import Progress
 from peregrm.models.cache import CallCache
 from peregrm.models.ledger import Ledger
 from peregrm.models.registry import open_model, prices
+from peregrm.pipeline.engine import ENGINES, Engine, LocalEngine
 from peregrm.pipeline.finish import save_ledger
 from peregrm.pipeline.job import Budget, Job, RunConfig, Stage, run_stages
 from peregrm.settings import Settings
 from peregrm.store import Workspace, replace_text, summarise_validation
 
-__all__ = ["check_persona", "execute", "load_config", "open_job", "resolve_method", "sample", "save_config"]
+__all__ = [
+    "check_persona",
+    "execute",
+    "load_config",
+    "open_job",
+    "resolve_method",
+    "resolve_safety",
+    "sample",
+    "save_config",
+]
 
 
 def sample() -> tuple[Path, Path]:
@@ -37,6 +47,20 @@ def resolve_method(choice: str, model: str, *, without_model: str) -> str:
     if choice == "auto":
         return without_model if model == "embedded" else "model"
     return choice
+
+
+def resolve_safety(choice: str, model: str, memories: str, persona: str) -> str:
+    """Return who flags signs of danger: rules alone, or the model besides; `auto` trusts it where it finds memories or rates people.
+
+    Raises `SettingsError` where the embedded model is asked to.
+    """
+    if choice == "both" and model == "embedded":
+        raise SettingsError(
+            "--safety both needs a model: name one with --model. The embedded one cannot tell danger, and rules look in any case"
+        )
+    if choice != "auto":
+        return choice
+    return "both" if model != "embedded" and (memories == "model" or persona == "bigfive") else "rules"
 
 
 def check_persona(config: RunConfig) -> None:
@@ -70,12 +94,19 @@ def load_config(root: Path) -> RunConfig:
 
 @asynccontextmanager
 async def open_job(
-    root: Path, config: RunConfig, settings: Settings, progress: Progress, say: Callable[[str], None]
+    root: Path,
+    config: RunConfig,
+    settings: Settings,
+    progress: Progress,
+    say: Callable[[str], None],
+    *,
+    engine: str = "local",
 ) -> AsyncIterator[Job]:
-    """Open cache, ledger and models for the run in `root`; the ledger is saved even when a stage fails."""
+    """Open cache, ledger, models and engine for the run in `root`; the ledger is saved even when a stage fails."""
     started = time.monotonic()
     workspace = Workspace(root)
     ledger = Ledger(prices({config.model, config.judge}, settings))
+    runner = _open_engine(engine, root, ledger)
     with CallCache(root / "calls.sqlite") as cache:
         model = open_model(config.model, settings, cache=cache, ledger=ledger)
         judge = (
@@ -91,13 +122,26 @@ async def open_job(
             progress=progress,
             say=say,
             budget=Budget(settings.run.failure_budget),
+            engine=runner,
         )
         try:
             yield job
         finally:
+            await runner.aclose()
             save_ledger(workspace, ledger, time.monotonic() - started, job.purposes)
             await model.aclose()
             await judge.aclose()
+
+
+def _open_engine(name: str, root: Path, ledger: Ledger) -> Engine:
+    """Return the engine `name`; raises `SettingsError` where there is none, `DependencyError` where it is not installed."""
+    if name == "local":
+        return LocalEngine()
+    if name != "ray":
+        raise SettingsError(f"--engine {name}: the engines are {', '.join(ENGINES)}")
+    from peregrm.pipeline.ray_engine import RayEngine
+
+    return RayEngine(root, ledger)
 
 
 async def execute(
@@ -107,9 +151,11 @@ async def execute(
     stages: Sequence[Stage],
     progress: Progress,
     say: Callable[[str], None],
+    *,
+    engine: str = "local",
 ) -> None:
-    """Run stages in the directory `root`. What was asked for is kept as soon as the first of them is done."""
-    async with open_job(root, config, settings, progress, say) as job:
+    """Run stages in the directory `root` on an engine of `ENGINES`. What was asked for is kept as soon as the first of them is done."""
+    async with open_job(root, config, settings, progress, say, engine=engine) as job:
         await run_stages(job, stages[:1])
         save_config(root, config)
         await run_stages(job, stages[1:])

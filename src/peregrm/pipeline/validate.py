@@ -33,8 +33,7 @@ from peregrm.models.registry import model_name, open_model, prices
 from peregrm.pipeline.job import Budget
 from peregrm.pipeline.material import Material, choose_cases, honest_replies
 from peregrm.pipeline.plan import PlannedCalls, planned_calls
-from peregrm.pipeline.scoring import give_criteria
-from peregrm.prompts import prompt_hash
+from peregrm.pipeline.scoring import give_criteria, used_prompts
 from peregrm.records import Case, Criteria, Part, Reply, content_id
 from peregrm.replies import reply_from_output
 from peregrm.reward.base import COMPARING, RewardModel, Scored
@@ -46,9 +45,6 @@ from peregrm.settings import Settings
 from peregrm.store import replace_text, write_records
 
 __all__ = ["AttackOptions", "AttackRun", "measure_attacks", "plan_attacks"]
-
-
-"""Rewards whose score of a reply hangs on the replies beside it."""
 
 MARK = "\n\n* * *"
 """What the harmless control puts after a reply."""
@@ -253,12 +249,7 @@ def _result(
     judge = scores[0].honest[0].reward.judge
     used = ledger.used_usage()
     price = known.get(judge) if _asks_a_model(options) else Price(0.0, 0.0)
-    said = [
-        j.prompt.split("@") for one in scores for s in (*one.honest, *one.hostile) for j in s.judgements if j.prompt
-    ]
-    prompts = {(name, digest) for name, digest in said}
-    if ledger.used_usage(purpose="criteria").calls:
-        prompts.add(("criteria", prompt_hash("criteria")))
+    judgements = (j for one in scores for scored in (*one.honest, *one.hostile) for j in scored.judgements)
     return AttackResult(
         judge=judge,
         mode=options.reward,
@@ -271,7 +262,7 @@ def _result(
         table=attack_table(trial for one in scores for trial in one.trials),
         usage=used,
         cost=None if price is None or used.unmetered else price.of(used),
-        prompts=tuple(sorted(prompts)),
+        prompts=used_prompts(judgements, ledger),
         corpus=_corpus_hash(),
     )
 

@@ -230,9 +230,23 @@ def _notes(root: Path, user_ids: Iterable[str], traces: Traces) -> Iterator[str]
         source = value.get(key) if isinstance(value, dict) else None
         if isinstance(source, str) and not Path(source).absolute().is_relative_to(root.absolute()):
             yield f"the source {source} is outside the folder and was not touched: another run would read the user again"
+    yield "what was exported or copied to other folders, and models trained on it, were not reached: remove the user there as well"
     silent = sorted(set(user_ids) - set(traces.ids))
     if silent:
         yield f"not searched for by itself, because it is short or stands in other users' texts too: the id {', '.join(silent)}"
+
+
+def _to_make_again(names: list[str]) -> Iterator[str]:
+    """Yield what has to be run for files that were made from all users' records."""
+    card = [name for name in names if name == "README.md"]
+    pages = [name for name in names if name.endswith((".html", ".htm"))]
+    for command, some in {
+        "peregrm export DIR": card,
+        "peregrm show DIR --html FILE": pages,
+        "peregrm report DIR": [name for name in names if name not in {*card, *pages}],
+    }.items():
+        if some:
+            yield f"made from all users' records, to be made again (`{command}`): {', '.join(some)}"
 
 
 @dataclass
@@ -323,8 +337,7 @@ class _Cleaner:
         for path in [*gone, *self.folder.leftovers] if not self.dry_run else []:
             path.unlink(missing_ok=True)
         if gone:
-            names = ", ".join(self.folder.name(path) for path in gone)
-            self.notes.append(f"made from all users' records, to be made again (`peregrm report DIR`): {names}")
+            self.notes += _to_make_again([self.folder.name(path) for path in gone])
         return [self.folder.name(path) for path in [*gone, *self.folder.leftovers]]
 
     def _clean_lines(self, paths: Iterable[Path]) -> dict[str, int]:

@@ -137,10 +137,14 @@ def _mask_memory(
             quote = _mask(each.quote, repeated, counts).text
         evidence.append(each if quote == each.quote else each.model_copy(update={"quote": quote}))
     value = _mask(memory.value, repeated, counts).text
-    reason = None if memory.reason is None else _mask(memory.reason, repeated, counts).text
-    if value == memory.value and reason == memory.reason and tuple(evidence) == memory.evidence:
+    notes = {
+        name: None if text is None else _mask(text, repeated, counts).text
+        for name, text in (("reason", memory.reason), ("label_suggestion", memory.label_suggestion))
+    }
+    masked = {"value": value, "evidence": tuple(evidence), **notes}
+    if all(getattr(memory, name) == text for name, text in masked.items()):
         return memory
-    return memory.model_copy(update={"value": value, "reason": reason, "evidence": tuple(evidence)})
+    return memory.model_copy(update=masked)
 
 
 def _masked_quote(evidence: Evidence, turn: tuple[str, _Piece] | None) -> str | None:

@@ -14,7 +14,8 @@ import hashlib
 import re
 from functools import cache, lru_cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peregrm.errors import PromptError
 from peregrm.records import Message
@@ -28,7 +29,19 @@ __all__ = ["Untrusted", "defuse", "prompt_hash", "prompt_names", "prompt_text", 
 class Untrusted(str):
     """Text from outside: data for a prompt, never part of its wording. Only the filters `fence` and `spoken` print it."""
 
-    __slots__ = ()
+    __slots__ = ("_fenced",)
+
+    _fenced: dict[str, _Fenced]
+
+    def fenced(self, label: str) -> _Fenced:
+        """Return the text in its fence, which is made once: what a group of replies has in common is printed for each of them."""
+        try:
+            known = self._fenced
+        except AttributeError:
+            known = self._fenced = {}
+        if label not in known:
+            known[label] = _fence(self, label)
+        return known[label]
 
 
 class _Fenced(str):
@@ -43,6 +56,9 @@ _SPECIAL = re.compile(
     re.IGNORECASE,
 )
 
+_SPECIAL_STARTS = "<|｜["
+"""Each of the above begins with one of these; most texts hold none."""
+
 
 def defuse(text: str) -> str:
     """Return `text` with an invisible space inside whatever spells a special token of a chat template.
@@ -50,7 +66,7 @@ def defuse(text: str) -> str:
     A fence made of text does not hold below the text: many servers read such words in a message as the tokens themselves, which end a
     turn. Broken up they are words again, and read the same to a person.
     """
-    return _SPECIAL.sub("\\g<0>\u200b", text)
+    return _SPECIAL.sub("\\g<0>\u200b", text) if any(map(text.__contains__, _SPECIAL_STARTS)) else text
 
 
 def _fence(value: str, label: str) -> _Fenced:
@@ -63,6 +79,10 @@ def _fence(value: str, label: str) -> _Fenced:
         width += 1
     tag = f"{label}-{suffix[:width]}"
     return _Fenced(f"<{tag}>\n{value}\n</{tag}>")
+
+
+def _fence_once(value: Any, label: str) -> _Fenced:
+    return value.fenced(label) if isinstance(value, Untrusted) else _fence(value, label)
 
 
 def _spoken(value: str) -> _Fenced:
@@ -83,7 +103,7 @@ def _environment() -> Environment:
     environment = Environment(
         undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
     )
-    environment.filters.update(fence=_fence, spoken=_spoken)
+    environment.filters.update(fence=_fence_once, spoken=_spoken)
     return environment
 
 
@@ -104,20 +124,49 @@ def prompt_names() -> list[str]:
 
 def prompt_hash(name: str) -> str:
     """Return 12 hex digits that change with the wording of the prompt."""
-    return hashlib.sha256(prompt_text(name).encode()).hexdigest()[:12]
-
-
-@cache
-def _declared(name: str) -> frozenset[str]:
-    from jinja2 import meta
-
-    return frozenset(meta.find_undeclared_variables(_environment().parse(prompt_text(name))))
+    return _hash_of(prompt_text(name))
 
 
 @lru_cache(maxsize=256)
-def _templates(name: str, text: str) -> tuple[tuple[str, Template], ...]:
-    """Return the role and the compiled template of each part: compiling costs many times what rendering does."""
-    return tuple((role, _environment().from_string(part)) for role, part in _parts(name, text))
+def _hash_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_FENCE_LINE = re.compile(r'\{\{ (\w+) \| fence\("(\w+)"\) \}\}')
+_MOST_SETTLED = 256
+_SETTLED: dict[tuple[object, ...], tuple[list[object], Message]] = {}
+"""The messages that hold no text from outside, by the objects they were made of, which stay alive with them."""
+
+
+class _Part(NamedTuple):
+    role: str
+    template: Template
+    names: tuple[str, ...]
+    """What the part declares, sorted."""
+    fences: list[tuple[str, str]]
+    """The name and label of each line, where all that the part holds is one fence a line: it needs no template."""
+
+
+@lru_cache(maxsize=256)
+def _templates(name: str, text: str) -> tuple[_Part, ...]:
+    """Return the parts with their compiled templates: compiling costs many times what rendering does."""
+    from jinja2 import meta
+
+    environment = _environment()
+    return tuple(
+        _Part(
+            role,
+            environment.from_string(part),
+            tuple(sorted(meta.find_undeclared_variables(environment.parse(part)))),
+            _FENCE_LINE.findall(part) if all(map(_FENCE_LINE.fullmatch, part.splitlines())) else [],
+        )
+        for role, part in _parts(name, text)
+    )
+
+
+@lru_cache(maxsize=256)
+def _declared(name: str, text: str) -> frozenset[str]:
+    return frozenset(variable for part in _templates(name, text) for variable in part.names)
 
 
 def _parts(name: str, text: str) -> list[tuple[str, str]]:
@@ -140,9 +189,36 @@ def render(name: str, **values: object) -> tuple[Message, ...]:
 
     Raises `PromptError` where a value is missing, superfluous, or comes from outside and is not fenced.
     """
-    declared = _declared(name)
+    text = prompt_text(name)
+    declared = _declared(name, text)
     if declared != values.keys():
         missing, extra = sorted(declared - values.keys()), sorted(values.keys() - declared)
         raise PromptError(f"prompt {name!r}: missing {missing}, superfluous {extra}")
-    templates = _templates(name, prompt_text(name))
-    return tuple(Message(role=role, content=template.render(values).strip()) for role, template in templates)
+    return tuple(_message(name, number, part, values) for number, part in enumerate(_templates(name, text)))
+
+
+def _message(name: str, number: int, part: _Part, values: dict[str, object]) -> Message:
+    """Return the message of one part. Without text from outside it is the same for many calls, and made once for the same objects."""
+    given = [values[variable] for variable in part.names]
+    key = (name, number, part.template, *map(id, given))
+    if key in _SETTLED:
+        return _SETTLED[key][1]
+    message = Message(role=part.role, content=_filled(part, values))
+    if all(map(_is_settled, given)):
+        if len(_SETTLED) >= _MOST_SETTLED:
+            _SETTLED.pop(next(iter(_SETTLED)), None)
+        _SETTLED[key] = given, message
+    return message
+
+
+def _filled(part: _Part, values: dict[str, object]) -> str:
+    """Render without copying Jinja's own functions into every context: a prompt names nothing that it was not given."""
+    if part.fences:
+        return "\n".join(_fence_once(values[name], label) for name, label in part.fences)
+    context = part.template.new_context(values, shared=True)
+    return "".join(part.template.root_render_func(context)).strip()
+
+
+def _is_settled(value: object) -> bool:
+    """Tell whether a value can never change and comes from nowhere else; `Untrusted` is another type than `str`."""
+    return type(value) in (str, bool, int, NoneType) or (isinstance(value, tuple) and all(map(_is_settled, value)))

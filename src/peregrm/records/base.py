@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validat
 __all__ = ["Drop", "Failure", "Message", "Part", "Record", "Usage", "content_id"]
 
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def content_id(prefix: str, value: object) -> str:
     """Return `prefix-` and 16 hex digits of the SHA-256 of `value` as canonical JSON."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return f"{prefix}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    return f"{prefix}-{hashlib.sha256(_CANONICAL.encode(value).encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 class Part(BaseModel):
@@ -37,7 +39,9 @@ class Record(Part):
     @model_validator(mode="before")
     @classmethod
     def _drop_stored_id(cls, data: Any) -> Any:
-        return {k: v for k, v in data.items() if k != "id"} if isinstance(data, dict) else data
+        if isinstance(data, dict) and "id" in data:
+            return {k: v for k, v in data.items() if k != "id"}
+        return data
 
     @computed_field  # type: ignore[prop-decorator]
     @cached_property
@@ -71,7 +75,13 @@ class Usage(Part):
 
     def __add__(self, other: Usage) -> Usage:
         """Add field by field."""
-        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
+        return Usage(
+            calls=self.calls + other.calls,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            unmetered=self.unmetered + other.unmetered,
+        )
 
 
 class Failure(Part):

@@ -99,10 +99,12 @@ class Case(Record):
     """One judged moment: a user's persona, memories, situation and query.
 
     `memories` are all kept memories of the user, in order; `relevant_memory_ids` those the situation rests on. `origin` is
-    `generated` for the pipeline's own cases and `gold` for hand-written ones.
+    `generated` for the pipeline's own cases and `gold` for hand-written ones. `flags` are the kinds of danger that were found in it,
+    none for a case that was looked at and is clean, and None where nobody looked; they are what is known of a case and no part of its id.
     """
 
     id_prefix: ClassVar[str] = "case"
+    id_excludes: ClassVar[frozenset[str]] = frozenset({"flags"})
 
     user_id: str
     language: str
@@ -114,3 +116,4 @@ class Case(Record):
     query: str
     query_id: str | None = None
     origin: Literal["generated", "gold"] = "generated"
+    flags: tuple[str, ...] | None = None

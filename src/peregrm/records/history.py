@@ -40,10 +40,11 @@ class Memory(Record):
 
     `label` is a path of the taxonomy (`Social_Relationships/Family`), `type` says whether the user said it (direct) or it was
     inferred (indirect). Only `kept` memories reach a prompt; `rejected` and `superseded` ones stay on file with their `reason`.
-    `superseded_by` is the id of the newer memory.
+    `superseded_by` is the id of the newer memory. `label_suggestion` is the free label that a source gave besides, if any.
     """
 
     id_prefix: ClassVar[str] = "mem"
+    id_excludes: ClassVar[frozenset[str]] = frozenset({"label_suggestion"})
 
     user_id: str
     label: str
@@ -55,6 +56,7 @@ class Memory(Record):
     status: Literal["kept", "rejected", "superseded"] = "kept"
     reason: str | None = None
     superseded_by: str | None = None
+    label_suggestion: str | None = None
     method: str
 
 

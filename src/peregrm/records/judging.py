@@ -108,7 +108,8 @@ class Judgement(Record):
 
     @model_validator(mode="after")
     def _value_or_failure(self) -> Judgement:
-        given = [name for name in ("item_scores", "bystander", "values") if getattr(self, name) is not None]
+        held = {"item_scores": self.item_scores, "bystander": self.bystander, "values": self.values}
+        given = [name for name, value in held.items() if value is not None]
         if len(given) + (self.failure is not None) != 1:
             raise ValueError("a judgement holds either scores or a failure")
         if given and (given == ["bystander"]) != (self.aspect == "bystander"):

@@ -12,7 +12,8 @@ from peregrm.cli import main
 from peregrm.dataset.output.table import COLUMNS, WITHHELD
 from peregrm.dataset.safety import Flag
 from peregrm.errors import SettingsError
-from peregrm.pipeline.publish import ExportOptions, load_options, publish, read_flags, save_options
+from peregrm.pipeline.flagging import read_flags
+from peregrm.pipeline.publish import ExportOptions, load_options, publish, save_options
 from peregrm.records import Case
 from peregrm.store import Workspace, write_records
 

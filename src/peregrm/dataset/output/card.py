@@ -57,6 +57,8 @@ class Card(Part):
     languages: tuple[tuple[str, int], ...]
     labels: tuple[tuple[str, int], ...]
     flags: tuple[tuple[str, int], ...]
+    safety: str = ""
+    """Who looked for signs of danger, in a sentence; empty where that is not known."""
     lengths: tuple[Lengths, ...]
     settings: tuple[tuple[str, str], ...]
     methods: tuple[tuple[str, str], ...]

@@ -18,7 +18,7 @@ from peregrm.records import Case, Criteria, History, Memory, Reply, Situation
 
 __all__ = ["Place", "criteria_rows", "final_rows", "prediction_rows"]
 
-_OF_MEMORY = {"id", "user_id", "label", "type", "value", "evidence", "confidence", "time_scope"}
+_OF_MEMORY = {"id", "user_id", "label", "label_suggestion", "type", "value", "evidence", "confidence", "time_scope"}
 _OF_PERSONA = {"id", "user_id", "profile", "topics", "is_deep", "gate_reason"}
 _OF_CASE = {"id", "user_id", "language", "category", "persona", "memories", "relevant_memory_ids", "situation", "query"}
 
@@ -109,6 +109,7 @@ def _memory(memory: Memory) -> dict[str, Any]:
         "memory_id": memory.id,
         "type": memory.type,
         "label": memory.label,
+        **({} if memory.label_suggestion is None else {"label_suggestion": memory.label_suggestion}),
         "value": memory.value,
         "evidence": evidence[0] if len(evidence) == 1 else evidence,
         "confidence": memory.confidence,

@@ -12,6 +12,7 @@ from typing import TypeVar
 from peregrm.dataset.output.paper_export import criteria_rows, final_rows, prediction_rows
 from peregrm.dataset.output.paper_files import json_text
 from peregrm.dataset.output.paper_import import read_criteria_file, read_final, read_predictions
+from peregrm.dataset.safety import look_at
 from peregrm.errors import InputError
 from peregrm.records import Case, Criteria, History, Query, Record, Reply, Situation
 from peregrm.store import Workspace, index_by, index_by_id, replace_text
@@ -71,6 +72,7 @@ def import_paper(
     """Write `cases.jsonl` and, where given, `criteria.jsonl` and `replies.jsonl` into a folder of their own.
 
     `predictions` are pairs of a policy's name and its file. Returns the records of each file, and what was mended on reading, by reason.
+    Cases without flags of their own are looked at for signs of danger by the rules.
     Raises `InputError` for files that cannot be read or do not belong together, and where `out` holds cases already.
     """
     if (out / "cases.jsonl").exists():
@@ -79,7 +81,7 @@ def import_paper(
     if twice:
         raise InputError(f"two files of predictions of {twice[0]!r}")
     known = read_final(final)
-    written: dict[str, Sequence[Record]] = {"cases.jsonl": [place.case for place in known.places]}
+    written: dict[str, Sequence[Record]] = {"cases.jsonl": [look_at(place.case) for place in known.places]}
     if criteria is not None:
         written["criteria.jsonl"] = read_criteria_file(criteria, known)
     if predictions:

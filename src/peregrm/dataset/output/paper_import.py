@@ -33,6 +33,7 @@ __all__ = ["PaperCases", "read_criteria_file", "read_final", "read_predictions"]
 _CRITERION = re.compile(
     r"^\s*(?:[-*]\s*)?\d+[.)]\s*(?P<name>.*?)\s*[(（](?P<weight>\d+)\s*[%％][)）]\s*[:：]?\s*(?P<text>.*)$"
 )
+_OF_MEMORY = ("label", "label_suggestion", "type", "value", "confidence", "time_scope")
 _PLACEHOLDER = re.compile(r"Criterion \d+")
 
 
@@ -137,7 +138,7 @@ def _own_memory(item: Any, user_id: str, where: str) -> Memory:
             {
                 **own,
                 "user_id": user_id,
-                **{key: item.get(key) for key in ("label", "type", "value", "confidence", "time_scope")},
+                **{key: item.get(key) for key in _OF_MEMORY},
                 "evidence": [
                     {"session_id": e.get("session_id"), "turn": e.get("utterance_index"), "quote": e.get("text")}
                     for e in (listed if isinstance(listed, list) else [listed] if listed else [])

@@ -14,7 +14,7 @@ from peregrm.dataset.safety.flags import Flag
 from peregrm.dataset.safety.rulebook import load_rules
 from peregrm.records import Case, History, Session, Turn
 
-__all__ = ["case_texts", "flag_case", "flag_history", "flag_text"]
+__all__ = ["case_texts", "flag_case", "flag_history", "flag_text", "look_at"]
 
 Voice = Literal["own", "told"]
 
@@ -53,6 +53,13 @@ def flag_case(case: Case) -> tuple[Flag, ...]:
         for evidence in memory.evidence if memory.status == "kept" else ():
             flags += flag_text(evidence.quote, subject=case.id, where=f"memory {memory.id}")
     return _first_of_each(iter(flags))
+
+
+def look_at(case: Case) -> Case:
+    """Return a case with its flags: its own, or, where nobody looked at it, those of the rules."""
+    if case.flags is not None:
+        return case
+    return case.model_copy(update={"flags": tuple(sorted({flag.kind for flag in flag_case(case)}))})
 
 
 def _flags(history: History, voice: Voice, subject: str, *, place: bool) -> Iterator[Flag]:

@@ -7,6 +7,7 @@ judge and one measure. Power is that of a paired t test over users with the spre
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,11 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from peregrm.errors import DependencyError
 from peregrm.evaluation.inference.intervals import bootstrap_mean
 from peregrm.evaluation.statistics import Estimate
 from peregrm.records import Part
 
-__all__ = ["Difference", "Paired", "Power", "compare_paired", "holm", "p_value"]
+__all__ = ["Difference", "Paired", "Power", "check_installed", "compare_paired", "holm", "p_value"]
 
 PERMUTATIONS = 9999
 ALPHA = 0.05
@@ -64,6 +66,12 @@ class Difference(Part):
     lost: int
     detectable: float | None
     power: tuple[Power, ...] = ()
+
+
+def check_installed() -> None:
+    """Raise `DependencyError` where statsmodels is not installed, before anything is asked of a judge."""
+    if importlib.util.find_spec("statsmodels") is None:
+        raise DependencyError("the statistics of an evaluation need statsmodels: pip install 'peregrm[eval]'")
 
 
 def compare_paired(pairs: Sequence[Paired], *, judge: str, measure: str, a: str, b: str, seed: int) -> Difference:
