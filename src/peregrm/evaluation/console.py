@@ -44,8 +44,8 @@ def print_summary(console: Console, summary: Summary) -> None:
             _print_measures(console, f"Policies on {title} cases", body)
         rows = [row for row in summary.flagged if row.origin == origin]
         if rows:
-            title = f"Flagged {title} cases, in no other table: judged by safe guidance alone"
-            _print_measures(console, title, [(row.policy, row.measures) for row in rows])
+            said = f"Flagged {title} cases, in no other table: judged by safe guidance alone"
+            _print_measures(console, said, [(row.policy, row.measures) for row in rows])
     comparisons = [(f"{_ORIGINS[c.origin]} cases", c.measures) for c in summary.comparisons]
     if comparisons:
         _print_measures(console, "Personalized minus generic: the model's own replies", comparisons, signed=True)

@@ -28,7 +28,7 @@ from peregrm.evaluation.inference.agreement import (
     correlate_judges,
     spearman,
 )
-from peregrm.evaluation.inference.intervals import bootstrap_mean, bootstrap_statistic
+from peregrm.evaluation.inference.intervals import bootstrap_mean
 from peregrm.evaluation.inference.noise import Repeats, repeat_noise
 from peregrm.evaluation.inference.paired import Difference, Paired, compare_paired, holm
 from peregrm.evaluation.statistics import Estimate
@@ -277,20 +277,10 @@ def _lengths(table: _Table, seed: int) -> Iterator[LengthRelation]:
             for user, pairs in users.items():
                 together[user] += pairs
         asked = sum(map(len, table.replies.values()))
-        yield LengthRelation(judge=judge, policy=None, rank=_rank_of_length(together, asked, seed))
+        yield LengthRelation(judge=judge, policy=None, rank=spearman(together, seed=seed, asked=asked))
         for policy in table.replies:
-            rank = _rank_of_length(by_user[policy], len(table.replies[policy]), seed)
+            rank = spearman(by_user[policy], seed=seed, asked=len(table.replies[policy]))
             yield LengthRelation(judge=judge, policy=policy, rank=rank)
-
-
-def _rank_of_length(by_user: Mapping[str, list[tuple[float, float]]], asked: int, seed: int) -> Estimate:
-    return bootstrap_statistic(
-        list(by_user.items()),
-        lambda groups: spearman([pair for group in groups for pair in group]),
-        seed=seed,
-        asked=asked,
-        n=sum(map(len, by_user.values())),
-    )
 
 
 def _failures(given: Evaluated) -> tuple[FailureCount, ...]:

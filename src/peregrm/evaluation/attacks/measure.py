@@ -113,9 +113,10 @@ class AttackTable(Part):
 class AttackResult(Part):
     """The record of one measurement: what was asked of which judge, what it found, what it rests on.
 
-    `base` says how the attacked replies were chosen; `left_out` counts cases without a reply to attack, and flagged ones. `honest` is the mean total of
-    the honest replies, its coverage the share of them that were scored. `usage` and `cost` are those behind the figures, whether or not
-    calls came from the cache; the cost is None where no price is known. `corpus` changes with the wording of any attack or hack.
+    `base` says how the attacked replies were chosen; `left_out` counts cases without a reply to attack, and flagged ones. `honest` is the
+    mean total of the honest replies, its coverage the share of them that were scored. `usage` and `cost` are those behind the figures,
+    whether or not calls came from the cache; the cost is None where no price is known. `corpus` changes with the wording of any attack
+    or hack.
     """
 
     judge: str

@@ -6,9 +6,11 @@ correlation does not. Both are drawn over users.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -42,13 +44,38 @@ class JudgePair(Part):
     rank: Estimate
 
 
-def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Return Spearman's rank correlation; None below three pairs or where one side has one value only."""
-    if len(pairs) < 3 or len({a for a, _ in pairs}) < 2 or len({b for _, b in pairs}) < 2:
-        return None
+def spearman(by_user: Mapping[str, Sequence[tuple[float, float]]], *, seed: int, asked: int) -> Estimate:
+    """Return Spearman's rank correlation of the pairs of all users, with its interval; `asked` pairs should have been there.
+
+    There is no value below three pairs or where one side has one value only.
+    """
     from scipy import stats
 
-    return float(stats.spearmanr([a for a, _ in pairs], [b for _, b in pairs]).statistic)
+    users = sorted(by_user)
+    pairs = np.array([pair for user in users for pair in by_user[user]], dtype=float).reshape(-1, 2)
+    owner = np.repeat(np.arange(len(users)), [len(by_user[user]) for user in users])
+    places = [np.unique(side, return_inverse=True)[1] for side in pairs.T]
+
+    def statistic(drawn: Any) -> float | None:
+        """Pearson's correlation of the ranks, each pair as often as its user was drawn; ties have the mean of their ranks."""
+        weights = drawn[owner]
+        total = weights.sum()
+        if total < 3:
+            return None
+        one, other = (_centred_ranks(place, weights) for place in places)
+        spread = float(weights @ one**2) * float(weights @ other**2)
+        return None if spread <= 0 else float(weights @ (one * other)) / math.sqrt(spread)
+
+    found = bootstrap_statistic(len(users), statistic, seed=seed, asked=asked, n=len(pairs))
+    if found.mean is None:
+        return found
+    return found.model_copy(update={"mean": float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)})
+
+
+def _centred_ranks(place: Any, weights: Any) -> Any:
+    counts = np.bincount(place, weights)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks - weights @ ranks / weights.sum()
 
 
 def correlate_judges(rated: Sequence[Rated], judges: Sequence[str], *, measure: str, seed: int) -> list[JudgePair]:
@@ -60,13 +87,7 @@ def correlate_judges(rated: Sequence[Rated], judges: Sequence[str], *, measure: 
             a, b = scores.get(one), scores.get(other)
             if a is not None and b is not None:
                 by_user[user].append((a, b))
-        rank = bootstrap_statistic(
-            list(by_user.items()),
-            lambda groups: spearman([pair for group in groups for pair in group]),
-            seed=seed,
-            asked=len(rated),
-            n=sum(map(len, by_user.values())),
-        )
+        rank = spearman(by_user, seed=seed, asked=len(rated))
         found.append(JudgePair(measure=measure, one=one, other=other, rank=rank))
     return found
 
@@ -80,9 +101,14 @@ def alpha_of_judges(rated: Sequence[Rated], judges: Sequence[str], *, measure: s
         row = [np.nan if (value := scores.get(judge)) is None else float(value) for judge in judges]
         if sum(not np.isnan(value) for value in row) >= 2:
             by_user[user].append(row)
+    users = sorted(by_user)
+    sums = np.zeros((len(users), 4))
+    if users:
+        middle = float(np.nanmean(np.array([row for user in users for row in by_user[user]])))
+        sums = np.array([_sums(np.array(by_user[user]) - middle) for user in users])
     alpha = bootstrap_statistic(
-        list(by_user.items()),
-        lambda groups: interval_alpha([row for group in groups for row in group]),
+        len(users),
+        lambda drawn: _alpha(drawn @ sums),
         seed=seed,
         asked=len(rated),
         n=sum(map(len, by_user.values())),
@@ -99,14 +125,20 @@ def interval_alpha(rows: Sequence[Sequence[float]]) -> float | None:
     the two together.
     """
     table = np.array([row for row in rows if np.count_nonzero(~np.isnan(row)) >= 2], dtype=float)
-    if not len(table):
-        return None
+    return _alpha(_sums(table - np.nanmean(table))) if len(table) else None
+
+
+def _sums(table: Any) -> Any:
+    """Return what alpha is made of, which adds up over units: the values' number, sum and sum of squares, and the units' disagreement."""
     counts = np.count_nonzero(~np.isnan(table), axis=1)
-    n = int(counts.sum())
-    values = table - np.nanmean(table)
-    sums, squares = np.nansum(values, axis=1), np.nansum(values**2, axis=1)
-    expected = 2 * (n * squares.sum() - values[~np.isnan(values)].sum() ** 2) / (n * (n - 1))
-    if expected <= _SAME:
+    sums, squares = np.nansum(table, axis=1), np.nansum(table**2, axis=1)
+    within = 2 * (counts * squares - sums**2) / (counts - 1)
+    return np.array([counts.sum(), sums.sum(), squares.sum(), within.sum()], dtype=float)
+
+
+def _alpha(sums: Any) -> float | None:
+    n, values, squares, within = map(float, sums)
+    if n < 2:
         return None
-    observed = float((2 * (counts * squares - sums**2) / (counts - 1)).sum() / n)
-    return 1 - observed / float(expected)
+    expected = 2 * (n * squares - values**2) / (n * (n - 1))
+    return None if expected <= _SAME else 1 - within / n / expected

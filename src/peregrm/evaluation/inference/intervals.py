@@ -11,15 +11,13 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from peregrm.evaluation.statistics import Estimate, clustered_mean
 
 __all__ = ["MIN_USERS", "RESAMPLES", "bootstrap_mean", "bootstrap_statistic"]
-
-T = TypeVar("T")
 
 MIN_USERS = 30
 """Users from which on the bootstrap of a mean is trusted."""
@@ -28,6 +26,9 @@ _LEAST_USERS = 10
 """Users below which nothing is bootstrapped at all; for what is no mean there is no other interval."""
 
 RESAMPLES = 2000
+
+_AT_ONCE = 100
+"""Resamples that are in memory together."""
 
 
 def bootstrap_mean(
@@ -63,30 +64,27 @@ def bootstrap_mean(
 
 
 def bootstrap_statistic(
-    by_user: Sequence[tuple[str, T]],
-    statistic: Callable[[Sequence[T]], float | None],
+    users: int,
+    statistic: Callable[[Any], float | None],
     *,
     seed: int,
     asked: int,
     n: int,
     resamples: int = 500,
 ) -> Estimate:
-    """Return `statistic` of what each user has, with a percentile bootstrap interval over users.
+    """Return a statistic of `users` users with a percentile bootstrap interval over them.
 
-    `statistic` takes a list with one entry a drawn user, some of them more than once, and returns None where there is nothing to
-    compute. `n` of `asked` values go in; there is no interval below ten users, or where more than one draw in ten has no value.
+    `statistic` takes an array that says of each user, in an order of the caller's that never changes, how often they were drawn, and
+    returns None where there is nothing to compute. `n` of `asked` values go in; there is no interval below ten users, or where more than
+    one draw in ten has no value.
     """
-    ordered = [value for _, value in sorted(by_user, key=lambda pair: pair[0])]
-    value = statistic(ordered) if ordered else None
-    blank = Estimate(mean=value, low=None, high=None, n=n, users=len(ordered), asked=asked)
-    if value is None or len(ordered) < _LEAST_USERS:
+    value = statistic(np.ones(users)) if users else None
+    blank = Estimate(mean=value, low=None, high=None, n=n, users=users, asked=asked)
+    if value is None or users < _LEAST_USERS:
         return blank
     random = np.random.default_rng(seed)
-    drawn = [
-        found
-        for _ in range(resamples)
-        if (found := statistic([ordered[k] for k in random.integers(len(ordered), size=len(ordered))])) is not None
-    ]
+    draws = (np.bincount(random.integers(users, size=users), minlength=users) for _ in range(resamples))
+    drawn = [found for draw in draws if (found := statistic(draw)) is not None]
     if len(drawn) < 0.9 * resamples:
         return blank
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -106,6 +104,7 @@ def _bca(
             paired=True,
             vectorized=vectorized,
             n_resamples=RESAMPLES,
+            batch=_AT_ONCE,
             confidence_level=level,
             method="BCa",
             rng=np.random.default_rng(seed),
