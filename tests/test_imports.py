@@ -22,7 +22,8 @@ HEAVY = {"openai", "aiohttp", "httpx", "torch", "transformers", "scipy", "numpy"
 HEAVY |= {"xllamacpp", "jinja2", "json_repair", "ray", "trl", "pandas", "pyarrow"}
 
 MODULES = ["peregrm", *(m.name for m in pkgutil.walk_packages(peregrm.__path__, "peregrm."))]
-MODULES = [name for name in MODULES if not name.endswith(("__main__", ".inspect_tasks"))]  # the latter is Inspect's to import
+# inspect_tasks imports Inspect, which is optional; only Inspect imports it.
+MODULES = [name for name in MODULES if not name.endswith(("__main__", ".inspect_tasks"))]
 HAS_CLI = importlib.util.find_spec("peregrm.cli") is not None
 
 WATCH = """

@@ -58,8 +58,8 @@ def test_retrieved_memories_come_from_the_store(folder: Path) -> None:
     ("text", "said"),
     [
         ("telepathy", "no setting 'telepathy'"),
-        ("retrieved", "--memory STORE"),
-        ("generic:bm25", "with the setting retrieved"),
+        ("retrieved", "write retrieved:STORE"),
+        ("generic:bm25", "any other setting alone"),
         ("retrieved:elephant", "no memory store 'elephant'"),
         ("retrieved:linked", "peregrm reply"),
     ],

@@ -183,6 +183,8 @@ def setting_and_store(text: str) -> tuple[Setting, str | None]:
     Raises `SettingsError` where there is no such setting or store, or the store asks a model, which Inspect's policy cannot serve.
     """
     name, _, store = text.partition(":")
+    if (name == "retrieved") != bool(store):
+        raise SettingsError(f"setting {text!r}: write retrieved:STORE, and any other setting alone")
     (spec,) = policy_specs(["policy"], [name], [store] if store else [])
     if spec.memory is not None and asks_model(spec.memory):
         raise SettingsError(
