@@ -176,6 +176,14 @@ async def test_kept_notes_outlive_the_store(opener: Opener, note: MakeNote, tmp_
     await again.aclose()
 
 
+async def test_a_closed_store_says_so(opener: Opener, note: MakeNote) -> None:
+    store = opener(None)
+    await store.aclose()
+    for late in (store.add("ada", [note("likes tea")]), store.search("ada", "tea", limit=1), store.export("ada")):
+        with pytest.raises(SettingsError, match="is closed"):
+            await late
+
+
 async def test_no_byte_of_a_forgotten_user_stays_in_any_file(opener: Opener, note: MakeNote, tmp_path: Path) -> None:
     store = opener(tmp_path / "memory.sqlite")
     secret = ["zanzibar", "quokka", "姐姐住在利兹"]

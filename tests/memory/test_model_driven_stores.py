@@ -437,7 +437,11 @@ async def test_far_queries_find_nothing_in_levels() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "turns"), [("two_tier", 3), ("linked", 2), ("levels", QUEUE + 1)])
-async def test_a_real_model_that_can_little_does_no_harm(name: str, turns: int) -> None:
+async def test_a_real_model_that_can_little_does_no_harm(
+    name: str, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("block", "linked", "levels"):  # it would ramble up to the limit
+        monkeypatch.setattr(f"peregrm.memory.{module}._ANSWER_TOKENS", 120)
     talk = [
         "my brother Tom lives in Lyon",
         "peanuts make me ill",

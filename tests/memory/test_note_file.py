@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -29,6 +30,23 @@ def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
     with pytest.raises(ArtifactError, match="no memory of this version"):
         NoteFile(path)
     assert path.read_bytes() == before
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ready = threading.Timer(0.3, lambda: other.execute("ROLLBACK"))
+        ready.start()
+        file = NoteFile(path)
+        ready.join()
+    file.add("ada", [(Note(user_id="ada", text="likes tea"), None)])
+    file.close()
+
+
+def test_a_place_where_no_file_can_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(ArtifactError, match="taken"):
+        NoteFile(tmp_path / "taken" / "memory.sqlite")
 
 
 def test_what_is_no_database_is_said(path: Path) -> None:

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+import fake_server as fake
+from endpoint_parts import asking, model_at, unused_port
 from peregrm.errors import (
     ModelAuthError,
     ModelError,
@@ -26,62 +24,15 @@ from peregrm.errors import (
     SettingsError,
 )
 from peregrm.models import endpoint
-from peregrm.models.base import Message, Request
+from peregrm.models.base import Request
 from peregrm.models.endpoint import EndpointModel
 from peregrm.models.ledger import Ledger, Price
 from peregrm.models.limits import Limits
 from peregrm.records import Usage
 
-_spec = importlib.util.spec_from_file_location("fake_server", Path(__file__).with_name("fake_server.py"))
-assert _spec is not None
-assert _spec.loader is not None
-fake = importlib.util.module_from_spec(_spec)
-sys.modules["fake_server"] = fake
-_spec.loader.exec_module(fake)
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 KEY = "sk-very-secret-0123"
-
-
-def asking(text: str = "hi", **fields: Any) -> Request:
-    return Request(
-        messages=(Message(role="system", content="s"), Message(role="user", content=text)), max_tokens=9, **fields
-    )
-
-
-@asynccontextmanager
-async def model_at(*urls: str, api_key: str | None = None, **options: Any) -> AsyncIterator[EndpointModel]:
-    model = EndpointModel("judge", "m-1", urls, api_key, options.pop("limits", Limits(8)), **options)
-    try:
-        yield model
-    finally:
-        await model.aclose()
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_FIRST_WAIT_S", 0.001)
-
-
-@pytest.fixture
-def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Record the endpoint's waits instead of waiting; everybody else sleeps as ever."""
-    waited: list[float] = []
-    sleep = asyncio.sleep
-
-    async def nap(seconds: float, *rest: Any) -> Any:
-        if sys._getframe(1).f_globals["__name__"] != endpoint.__name__:
-            return await sleep(seconds, *rest)
-        waited.append(seconds)
-        return None
-
-    monkeypatch.setattr(endpoint.asyncio, "sleep", nap)
-    return waited
-
-
-def unused_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 async def failure_of(behaviour: Any, request: Request | None = None, **options: Any) -> tuple[ModelError, int]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+import fake_server as fake
 from peregrm.errors import ModelError, ModelProtocolError, SettingsError
-from peregrm.models import endpoint
 from peregrm.models.base import Message, Request
 from peregrm.models.endpoint import EndpointModel
 from peregrm.models.ledger import Ledger
@@ -22,19 +19,9 @@ from peregrm.models.limits import Limits
 from peregrm.models.registry import open_model
 from peregrm.settings import ModelSettings, Settings
 
-_spec = importlib.util.spec_from_file_location("fake_server", Path(__file__).with_name("fake_server.py"))
-assert _spec is not None
-assert _spec.loader is not None
-fake = importlib.util.module_from_spec(_spec)
-sys.modules["fake_server"] = fake
-_spec.loader.exec_module(fake)
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 REQUEST = Request(messages=(Message(role="user", content="hi"),), max_tokens=9)
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_FIRST_WAIT_S", 0.001)
 
 
 @asynccontextmanager

@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+import fake_server as fake
+from endpoint_parts import asking, model_at
 from peregrm.errors import (
     ModelRequestError,
 )
-from peregrm.models import endpoint
-from peregrm.models.base import Message, Request, TokenLogprob
-from peregrm.models.endpoint import EndpointModel
-from peregrm.models.limits import Limits
+from peregrm.models.base import TokenLogprob
 
-_spec = importlib.util.spec_from_file_location("fake_server", Path(__file__).with_name("fake_server.py"))
-assert _spec is not None
-assert _spec.loader is not None
-fake = importlib.util.module_from_spec(_spec)
-sys.modules["fake_server"] = fake
-_spec.loader.exec_module(fake)
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}, "required": ["score"]}
-
-
-def asking(text: str = "hi", **fields: Any) -> Request:
-    return Request(
-        messages=(Message(role="system", content="s"), Message(role="user", content=text)), max_tokens=9, **fields
-    )
-
-
-@asynccontextmanager
-async def model_at(*urls: str, api_key: str | None = None, **options: Any) -> AsyncIterator[EndpointModel]:
-    model = EndpointModel("judge", "m-1", urls, api_key, options.pop("limits", Limits(8)), **options)
-    try:
-        yield model
-    finally:
-        await model.aclose()
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_FIRST_WAIT_S", 0.001)
 
 
 async def test_schema_is_sent() -> None:

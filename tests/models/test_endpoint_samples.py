@@ -5,30 +5,24 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import fake_server as fake
+from endpoint_parts import model_at
 from peregrm.errors import ModelAuthError, ModelError, ModelRateLimited, ModelRequestError, ModelTimeout
-from peregrm.models import endpoint
 from peregrm.models.base import Completion, Message, Model, Request, SamplingModel
 from peregrm.models.cache import CachedModel, CallCache
-from peregrm.models.endpoint import EndpointModel
 from peregrm.models.ledger import Ledger
 from peregrm.models.limits import Limits
 from peregrm.models.samples import complete_samples
 from peregrm.records import Usage
 
-_spec = importlib.util.spec_from_file_location("fake_server", Path(__file__).with_name("fake_server.py"))
-assert _spec is not None
-assert _spec.loader is not None
-fake = importlib.util.module_from_spec(_spec)
-sys.modules["fake_server"] = fake
-_spec.loader.exec_module(fake)
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 
 _local_spec = importlib.util.spec_from_file_location(
     "peregrm_local_server_for_samples", Path(__file__).with_name("local_server.py")
@@ -45,20 +39,6 @@ KEY = "sk-very-secret-0123"
 def asking(**fields: Any) -> Request:
     usual = {"messages": (Message(role="user", content="rate"),), "max_tokens": 9, "temperature": 0.7, "seed": 10}
     return Request.model_validate({**usual, **fields})
-
-
-@asynccontextmanager
-async def model_at(*urls: str, api_key: str | None = None, **options: Any) -> AsyncIterator[EndpointModel]:
-    model = EndpointModel("judge", "m-1", urls, api_key, options.pop("limits", Limits(8)), **options)
-    try:
-        yield model
-    finally:
-        await model.aclose()
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_FIRST_WAIT_S", 0.001)
 
 
 def texts_of(samples: list[Completion | ModelError]) -> list[str]:

@@ -6,28 +6,10 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from answer_types import Score, Verdict
 from peregrm.models.structured import Unparsed, parse_answer, strict_schema
-
-
-class Item(BaseModel):
-    """Internal words."""
-
-    model_config = ConfigDict(extra="forbid")
-    score: int = Field(ge=1, le=5)
-    why: str = ""
-
-
-class Verdict(BaseModel):
-    """Internal words."""
-
-    items: tuple[Item, ...]
-    mode: Literal["a", "b"] | None = Field(default=None, description="Which of the two.")
-
-
-class Score(BaseModel):
-    score: int = Field(ge=1, le=5)
 
 
 class Share(BaseModel):

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
 
+from answer_types import Score, Verdict
 from peregrm.errors import ModelAuthError, ModelError, ModelTimeout, ScriptExhausted
 from peregrm.models import cache
 from peregrm.models.base import Completion, Message, Request, TokenLogprob, request_key
 from peregrm.models.scripted import ScriptedModel
 from peregrm.models.structured import ask, ask_samples, strict_schema
 from peregrm.records import Usage
-
-
-class Item(BaseModel):
-    """Internal words."""
-
-    model_config = ConfigDict(extra="forbid")
-    score: int = Field(ge=1, le=5)
-    why: str = ""
-
-
-class Verdict(BaseModel):
-    """Internal words."""
-
-    items: tuple[Item, ...]
-    mode: Literal["a", "b"] | None = Field(default=None, description="Which of the two.")
-
-
-class Score(BaseModel):
-    score: int = Field(ge=1, le=5)
 
 
 def asking(**fields: Any) -> Request:

@@ -362,3 +362,15 @@ def task(finished_once: Any, server: Any, here: Callable, tmp_path: Path) -> Tas
     )
     (tmp_path / "out").mkdir()
     return Task(dataset, replies, cases, server, here, tmp_path / "out")
+
+
+@pytest.fixture(scope="session")
+def cases(case: Case) -> dict[str, Case]:
+    """Four cases of two users; two users send the same words, and one case came from a query of the pipeline."""
+    made = [
+        case.model_copy(update={"query_id": "qry-1"}),
+        case.model_copy(update={"query": "the piano is stuck on the stairs"}),
+        case.model_copy(update={"query": "我又值夜班了，怎么办？"}),
+        case.model_copy(update={"user_id": "bea", "query": "the piano is stuck on the stairs"}),
+    ]
+    return {one.id: one for one in made}

@@ -12,18 +12,6 @@ from peregrm.records import Case, Criteria, Criterion
 from peregrm.store import write_records
 
 
-@pytest.fixture(scope="session")
-def cases(case: Case) -> dict[str, Case]:
-    """Four cases of two users; two users send the same words, and one case came from a query of the pipeline."""
-    made = [
-        case.model_copy(update={"query_id": "qry-1"}),
-        case.model_copy(update={"query": "the piano is stuck on the stairs"}),
-        case.model_copy(update={"query": "我又值夜班了，怎么办？"}),
-        case.model_copy(update={"user_id": "bea", "query": "the piano is stuck on the stairs"}),
-    ]
-    return {one.id: one for one in made}
-
-
 def rubric(case: Case, *names: str) -> Criteria:
     texts = ["It is plain.", "It is short.", "It says what to do.", "It is kind."]
     items = tuple(Criterion(text=text, weight=25) for text in texts)

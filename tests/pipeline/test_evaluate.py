@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from peregrm.evaluation.evaluation import Evaluation
-from peregrm.records import Case, Criteria, Reply
+from peregrm.records import Case, Criteria, Failure, Reply
+from peregrm.reward.peregrm import PereGRM
 from peregrm.store import read_records, write_records
 
 OF_THE_PROCESS = {"ledger.json", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm"}
@@ -83,12 +84,12 @@ def test_a_missing_reply_is_named_and_an_empty_one_scores_lowest(here: Any, fini
     rows += [{"case_id": case.id, "policy": "partial", "text": "Tell him when."} for case in cases[1:]]
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
-    ended = here("evaluate", finished.out, path, "-o", tmp_path / "out", *judges(finished)[:2])
-    found = figures(tmp_path / "out")
+    ended = here("evaluate", finished.out, path, "-o", tmp_path / "figures", *judges(finished)[:2])
+    found = figures(tmp_path / "figures")
     facts = {one.policy: one for one in found.policies}
     assert (facts["silent"].empty, facts["silent"].missing) == (len(cases), ())
     assert facts["partial"].missing == (cases[0].id,)
-    assert "1 cases without a reply" in ended.stdout
+    assert "1 case without a reply" in ended.stdout
     scores = {score.policy: dict(score.measures) for score in found.scores}
     for dimension in ("resonation", "expression", "reception", "empathy", "arithmetic"):
         assert scores["silent"][dimension].mean == pytest.approx(0.2)
@@ -123,17 +124,17 @@ def test_policies_answer_in_their_settings(here: Any, finished: Any, tmp_path: P
         "--memory",
         "bm25",
     ]
-    command = ["evaluate", finished.out, "-o", tmp_path / "out", "--judge", spec, *asked]
+    command = ["evaluate", finished.out, "-o", tmp_path / "figures", "--judge", spec, *asked]
     planned = json.loads(here(*command, "--dry-run", "--json").stdout)
     assert {row["purpose"]: row["calls"] for row in planned}["replies"] == 3 * len(finished.read("cases", Case))
     ended = here(*command)
     assert ended.code == 0, ended.stderr
     names = ["scripted/history", "scripted/memories", "scripted/retrieved:bm25"]
-    assert [facts.policy for facts in figures(tmp_path / "out").policies] == names
+    assert [facts.policy for facts in figures(tmp_path / "figures").policies] == names
     written = here("reply", finished.out, "-o", tmp_path / "mine.jsonl", "--model", spec, *asked[2:])
     assert written.code == 0, written.stderr
     mine = {reply.id for reply in read_records(tmp_path / "mine.jsonl", Reply)}
-    assert mine == {reply.id for reply in read_records(tmp_path / "out" / "replies.jsonl", Reply)}
+    assert mine == {reply.id for reply in read_records(tmp_path / "figures" / "replies.jsonl", Reply)}
 
 
 def test_judged_by_one_and_then_by_two_is_judged_by_two(here: Any, finished: Any, tmp_path: Path) -> None:
@@ -161,6 +162,78 @@ def test_a_killed_evaluation_goes_on_to_the_same_figures(
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
+def test_a_case_without_criteria_is_judged_by_nobody_and_asked_again(
+    here: Any, finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = finished.read("cases", Case)
+    kept = [one for one in finished.read("criteria", Criteria) if one.case_id != cases[0].id]
+    lost = Criteria(case_id=cases[0].id, method="model", failure=Failure(stage="criteria", kind="http", reason="gone"))
+    write_records(finished.out / "criteria.jsonl", [lost, *kept])
+
+    async def fails(self: PereGRM, case: Case) -> Criteria:
+        return lost
+
+    out = tmp_path / "figures"
+    command = ["evaluate", finished.out, "-o", out, *judges(finished), "--samples", "2", "--failure-budget", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(PereGRM, "_make_criteria", fails)
+        assert here(*command).code == 0
+    found = figures(out)
+    assert found.criteria == (("model", len(cases) - 1),)
+    assert [(one.stage, one.kind, one.n) for one in found.failures] == [("criteria", "http", 1)]
+    replies = finished.read("replies", Reply)
+    for one in found.scores:
+        there = [r for r in replies if r.policy == one.policy and r.case_id != cases[0].id]
+        assert dict(one.measures)["total"].n == len(there)
+    assert finished.read("criteria", Criteria) == [lost, *kept]
+    assert here(*command).code == 0
+    assert all(dict(one.measures)["total"].coverage for one in figures(out).scores)
+    judged = [one for one in figures(out).scores for r in replies if r.policy == one.policy]
+    assert sum(dict(one.measures)["total"].n for one in figures(out).scores) == len(judged)
+    assert all(one.failure is None for one in finished.read("criteria", Criteria))
+
+
+def test_criteria_of_cases_that_are_not_asked_for_stay(here: Any, finished: Any, tmp_path: Path) -> None:
+    """A file of a few of the cases lies beside the criteria of all."""
+    cases = finished.read("cases", Case)
+    kept = finished.read("criteria", Criteria)
+    write_records(finished.out / "criteria.jsonl", kept[1:])
+    write_records(finished.out / "few.jsonl", cases[:1])
+    replies = [reply for reply in finished.read("replies", Reply) if reply.case_id == cases[0].id]
+    write_records(tmp_path / "replies.jsonl", replies)
+    command = ["evaluate", finished.out / "few.jsonl", tmp_path / "replies.jsonl", "-o", tmp_path / "figures"]
+    assert here(*command, *judges(finished)[:2]).code == 0
+    assert {one.case_id for one in finished.read("criteria", Criteria)} == {one.id for one in cases}
+
+
+def test_too_many_failures_end_it_with_the_reports_written(
+    here: Any, finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (finished.out / "criteria.jsonl").unlink()
+
+    async def fails(self: PereGRM, case: Case) -> Criteria:
+        failure = Failure(stage="criteria", kind="http", reason="gone")
+        return Criteria(case_id=case.id, method="model", failure=failure)
+
+    monkeypatch.setattr(PereGRM, "_make_criteria", fails)
+    out = tmp_path / "figures"
+    ended = here("evaluate", finished.out, "-o", out, *judges(finished)[:2])
+    ended.failed_with_one_line("could not be used", "gone")
+    assert all(dict(one.measures)["total"].mean is None for one in figures(out).scores)
+    assert "gone" in (out / "report.html").read_text()
+    assert "gone" in (out / "report.md").read_text()
+    assert not (finished.out / "criteria.jsonl").exists()
+
+
+def test_the_folder_of_the_dataset_is_no_place_for_an_evaluation(here: Any, finished: Any, tmp_path: Path) -> None:
+    spec = finished.server.spec
+    before = (finished.out / "cases.jsonl").read_bytes()
+    here("evaluate", finished.out, "-o", finished.out, "--judge", spec).failed_with_one_line("--out")
+    here("reply", finished.out, "-o", finished.out / "cases.jsonl", "--model", spec).failed_with_one_line("of the run")
+    here("reply", finished.out, "-o", tmp_path, "--model", spec).failed_with_one_line("is a folder")
+    assert (finished.out / "cases.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -175,5 +248,5 @@ def test_what_makes_no_sense_is_one_line(here: Any, finished: Any, tmp_path: Pat
     spec = finished.server.spec
     asked = [spec if word == "SPEC" else word for word in more]
     before = len(finished.server.starts())
-    here("evaluate", finished.out, "-o", tmp_path / "out", "--judge", spec, *asked).failed_with_one_line(said)
+    here("evaluate", finished.out, "-o", tmp_path / "figures", "--judge", spec, *asked).failed_with_one_line(said)
     assert len(finished.server.starts()) == before

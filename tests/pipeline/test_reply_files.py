@@ -19,18 +19,6 @@ from peregrm.store import write_records
 TEXT = "Tell him the time, and eat without him."
 
 
-@pytest.fixture(scope="session")
-def cases(case: Case) -> dict[str, Case]:
-    """Four cases of two users; two users send the same words, and one case came from a query of the pipeline."""
-    made = [
-        case.model_copy(update={"query_id": "qry-1"}),
-        case.model_copy(update={"query": "the piano is stuck on the stairs"}),
-        case.model_copy(update={"query": "我又值夜班了，怎么办？"}),
-        case.model_copy(update={"user_id": "bea", "query": "the piano is stuck on the stairs"}),
-    ]
-    return {one.id: one for one in made}
-
-
 @pytest.fixture
 def read(tmp_path: Path, cases: dict[str, Case]) -> Callable[..., list[Reply]]:
     def call(*rows: object, name: str = "mine.jsonl", raw: bytes | None = None) -> list[Reply]:

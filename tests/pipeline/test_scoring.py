@@ -15,17 +15,9 @@ import pytest
 from peregrm.records import Case, Criteria, Judgement, Reply, Reward
 from peregrm.reward.pool import pool_totals
 from peregrm.store import read_records, write_records
+from scored_rows import POLICIES, rows_of
 
-POLICIES = {
-    "plain": "Say when and where, and go without him.",
-    "warm": "I am so sorry. That sounds really hard. You are absolutely right to be cross.",
-    "short": "No.",
-}
 PARTS = ["cases", "replies", "judgements", "criteria", "judges"]
-
-
-def rows_of(cases: list[Case], policies: dict[str, str] = POLICIES) -> list[str]:
-    return [json.dumps({"case_id": c.id, "policy": p, "response": text}) for c in cases for p, text in policies.items()]
 
 
 def check_sum(reward: Reward, weight: float = 0.5) -> None:

@@ -9,19 +9,9 @@ from typing import Any
 
 import pytest
 
-from peregrm.records import Case, Criteria
+from peregrm.records import Criteria
 from peregrm.store import read_records, write_records
-
-POLICIES = {
-    "plain": "Say when and where, and go without him.",
-    "warm": "I am so sorry. That sounds really hard. You are absolutely right to be cross.",
-    "short": "No.",
-}
-
-
-def rows_of(cases: list[Case], policies: dict[str, str] = POLICIES) -> list[str]:
-    return [json.dumps({"case_id": c.id, "policy": p, "response": text}) for c in cases for p, text in policies.items()]
-
+from scored_rows import rows_of
 
 # What cannot be scored
 

@@ -6,33 +6,31 @@ Every reward is held against the server's own log of what it really gave, with a
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import socket
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from failure_runs import (
+    GUARD_S,
+    LOST,
+    BuildReply,
+    assert_same_but_lost,
+    assert_same_values,
+    check,
+    faulty,
+    meets,
+    run,
+    values_of,
+)
 from peregrm.errors import ModelAuthError, ModelError, ModelRequestError
 from peregrm.models.endpoint import EndpointModel
 from peregrm.models.limits import Limits
 from peregrm.records import Case, Criteria
 from peregrm.reward.peregrm import MODES, PereGRM
 
-_spec = importlib.util.spec_from_file_location("failure_runs", Path(__file__).with_name("failure_runs.py"))
-assert _spec is not None
-assert _spec.loader is not None
-failure = importlib.util.module_from_spec(_spec)
-sys.modules["failure_runs"] = failure
-_spec.loader.exec_module(failure)
-
-GUARD_S, LOST, faulty = failure.GUARD_S, failure.LOST, failure.faulty
-Run, Plan, BuildReply = failure.Run, failure.Plan, failure.BuildReply
-run, check, meets, values_of = failure.run, failure.check, failure.meets, failure.values_of
-assert_same_but_lost, assert_same_values = failure.assert_same_but_lost, failure.assert_same_values
-tls, _fast, baselines, unharmed = failure.tls, failure._fast, failure.baselines, failure.unharmed  # fixtures
+pytestmark = pytest.mark.usefixtures("fast_endpoint")
 
 IN_EVERY_MODE = {"reset in mid-body", "429", "503", "empty body", "HTML", "truncated JSON", "refusal"}
 """A failed call is the same in every mode: of the other faults of whole calls the fast run has only the shared mode."""

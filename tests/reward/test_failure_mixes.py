@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,22 +10,23 @@ from typing import Any
 
 import pytest
 
+from failure_runs import (
+    LOST,
+    BuildReply,
+    Plan,
+    Run,
+    assert_same_but_lost,
+    assert_same_values,
+    check,
+    faulty,
+    run,
+    values_of,
+)
 from peregrm.models.cache import CallCache
 from peregrm.records import Case
 from peregrm.reward.peregrm import MODES
 
-_spec = importlib.util.spec_from_file_location("failure_runs", Path(__file__).with_name("failure_runs.py"))
-assert _spec is not None
-assert _spec.loader is not None
-failure = importlib.util.module_from_spec(_spec)
-sys.modules["failure_runs"] = failure
-_spec.loader.exec_module(failure)
-
-GUARD_S, LOST, faulty = failure.GUARD_S, failure.LOST, failure.faulty
-Run, Plan, BuildReply = failure.Run, failure.Plan, failure.BuildReply
-run, check, meets, values_of = failure.run, failure.check, failure.meets, failure.values_of
-assert_same_but_lost, assert_same_values = failure.assert_same_but_lost, failure.assert_same_values
-tls, _fast, baselines, unharmed = failure.tls, failure._fast, failure.baselines, failure.unharmed  # fixtures
+pytestmark = pytest.mark.usefixtures("fast_endpoint")
 
 CRITERIA_FAULTS = {
     name: fault

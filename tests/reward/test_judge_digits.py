@@ -14,31 +14,16 @@ from hypothesis import strategies as st
 
 from peregrm.dimensions import EMPATHY
 from peregrm.models.base import Completion, TokenLogprob
-from peregrm.models.scripted import ScriptedModel, ScriptEntry
 from peregrm.models.structured import strict_schema
-from peregrm.records import Case, Criteria, Judgement, Reply
-from peregrm.reward.asking import Asking
-from peregrm.reward.judge import _scores_type, judge_dimensions
+from peregrm.records import Criteria, Reply
+from peregrm.reward.judge import _scores_type
+from reward_parts import EXPECTED, SCORES
 
 BuildReply = Callable[..., Reply]
 BuildVerdict = Callable[..., dict[str, Any]]
 
 Judge = Callable[..., Any]
 
-
-@pytest.fixture(scope="session")
-def dimensions_of(case: Case, criteria: Criteria, reply_of: BuildReply) -> Judge:
-    async def call(*script: ScriptEntry, reply: Reply | None = None) -> tuple[Judgement, ScriptedModel]:
-        model = ScriptedModel(script, name="judge-1")
-        asking = Asking(model, seed=5)
-        (judgement,) = await judge_dimensions(asking, case, criteria, reply or reply_of())
-        return judgement, model
-
-    return call
-
-
-SCORES = {"resonation": [5, 4, 3, 2], "expression": [1, 1, 2, 1], "reception": [4, 4, 4, 4, 3]}
-EXPECTED = tuple((name, tuple(float(score) for score in scores)) for name, scores in SCORES.items())
 
 Alternatives = Sequence[tuple[str, float]]
 

@@ -13,41 +13,14 @@ from hypothesis import strategies as st
 
 from peregrm.dimensions import BYSTANDER_PARTS, EMPATHY
 from peregrm.models.base import Request
-from peregrm.models.scripted import ScriptedModel, ScriptEntry
 from peregrm.prompts import defuse
-from peregrm.records import Case, Criteria, Judgement, Reply
-from peregrm.reward.asking import Asking
-from peregrm.reward.judge import judge_bystander, judge_dimensions
+from peregrm.records import Reply
+from reward_parts import EXPECTED, SCORES
 
 BuildReply = Callable[..., Reply]
 BuildVerdict = Callable[..., dict[str, Any]]
 BuildPoints = Callable[..., str]
 Judge = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def dimensions_of(case: Case, criteria: Criteria, reply_of: BuildReply) -> Judge:
-    async def call(*script: ScriptEntry, reply: Reply | None = None) -> tuple[Judgement, ScriptedModel]:
-        model = ScriptedModel(script, name="judge-1")
-        asking = Asking(model, seed=5)
-        (judgement,) = await judge_dimensions(asking, case, criteria, reply or reply_of())
-        return judgement, model
-
-    return call
-
-
-@pytest.fixture(scope="session")
-def bystander_of(case: Case, criteria: Criteria, reply_of: BuildReply) -> Judge:
-    async def call(*script: ScriptEntry, reply: Reply | None = None) -> tuple[Judgement, ScriptedModel]:
-        model = ScriptedModel(script, name="judge-1")
-        (judgement,) = await judge_bystander(Asking(model, seed=5), case, criteria, reply or reply_of())
-        return judgement, model
-
-    return call
-
-
-SCORES = {"resonation": [5, 4, 3, 2], "expression": [1, 1, 2, 1], "reception": [4, 4, 4, 4, 3]}
-EXPECTED = tuple((name, tuple(float(score) for score in scores)) for name, scores in SCORES.items())
 
 
 def everything_five() -> str:

@@ -5,47 +5,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from statistics import fmean
-from typing import Any
 
 import pytest
 
-from peregrm.dimensions import BYSTANDER_PARTS
+from listwise_parts import by_content, entry, scored_by, shown_replies, worth
 from peregrm.models.base import Completion, Request, TokenLogprob
 from peregrm.models.scripted import ScriptedModel, ScriptEntry
 from peregrm.records import Case, Criteria, Reply
-from peregrm.reward.base import Scored
 from peregrm.reward.peregrm import PereGRM
+from reward_parts import least_in_form
 
 BuildReply = Callable[..., Reply]
-COUNTS = {"resonation": 4, "expression": 4, "reception": 5}
-
-
-def shown_replies(request: Request) -> list[str]:
-    """Return the replies of a call in their order, r1 first."""
-    found = re.findall(r"<r(\d+)-(\w+)>\n(.*?)\n</r\1-\2>", request.messages[1].content, re.DOTALL)
-    assert [int(number) for number, _, _ in found] == list(range(1, len(found) + 1))
-    return [text for _, _, text in found]
-
-
-def entry(score: int, points: int | None = None, **own: Sequence[int]) -> dict[str, Any]:
-    """Return what a judge says of one reply: one score for everything, or a dimension's own scores."""
-    scores = {name: own.get(name, [score] * count) for name, count in COUNTS.items()}
-    said: dict[str, Any] = {"analysis": f"worth {score}"}
-    said |= {name: {f"s{n}": s for n, s in enumerate(values, 1)} for name, values in scores.items()}
-    return said | {"bystander": {key: 4 * score if points is None else points for key, _ in BYSTANDER_PARTS}}
-
-
-def worth(text: str) -> int:
-    found = re.search(r"worth (\d)", text)
-    assert found is not None, text
-    return int(found[1])
-
-
-def by_content(request: Request) -> ScriptEntry:
-    """Judge every reply by the number it holds."""
-    return json.dumps({f"r{n}": entry(worth(text)) for n, text in enumerate(shown_replies(request), 1)})
 
 
 def by_place(request: Request) -> ScriptEntry:
@@ -54,35 +26,8 @@ def by_place(request: Request) -> ScriptEntry:
     return json.dumps({f"r{n}": entry(max(1, 6 - n)) for n in range(1, len(shown) + 1)})
 
 
-async def scored_by(
-    play: Callable[[Request], ScriptEntry],
-    case: Case,
-    criteria: Criteria,
-    replies: Sequence[Reply | str],
-    **fields: Any,
-) -> tuple[list[Scored], ScriptedModel]:
-    model = ScriptedModel(play, name="judge-1")
-    grm = PereGRM(model, mode="listwise", **fields)
-    grm.use_criteria([criteria])
-    return await grm.score(case, replies), model
-
-
-def answer_in_form(schema: Mapping[str, Any]) -> Any:
-    """Fill a schema with the least that fits; every text is another one."""
-    number = iter(range(10_000))
-
-    def fill(part: Mapping[str, Any]) -> Any:
-        if part["type"] == "object":
-            return {name: fill(inner) for name, inner in part["properties"].items()}
-        if part["type"] == "array":
-            return [fill(part["items"]) for _ in range(part["minItems"])]
-        return part["minimum"] if part["type"] == "integer" else f"The reply does its thing number {next(number)}."
-
-    return fill(schema)
-
-
 async def test_a_group_of_8_takes_one_call_for_criteria_and_two_for_judging(case: Case, reply_of: BuildReply) -> None:
-    judge = ScriptedModel(lambda request: json.dumps(answer_in_form(request.json_schema or {})))
+    judge = ScriptedModel(least_in_form)
     scored = await PereGRM(judge, mode="listwise").score(case, [reply_of(f"reply {n}") for n in range(8)])
     assert [request.purpose for request in judge.requests] == ["criteria", "judge", "judge"]
     assert [(s.coverage, s.failure) for s in scored] == [(1.0, None)] * 8

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from listwise_parts import by_content, entry, scored_by, shown_replies, worth
 from peregrm.dimensions import BYSTANDER_PARTS, EMPATHY
 from peregrm.errors import ArtifactError, ModelAuthError, ModelTimeout
 from peregrm.models.base import Request
@@ -17,50 +18,9 @@ from peregrm.models.ledger import Ledger
 from peregrm.models.scripted import ScriptedModel, ScriptEntry
 from peregrm.records import Case, Criteria, Failure, Judgement, Reply
 from peregrm.replies import reply_from_output
-from peregrm.reward.base import Scored
 from peregrm.reward.peregrm import PereGRM
 
 BuildReply = Callable[..., Reply]
-COUNTS = {"resonation": 4, "expression": 4, "reception": 5}
-
-
-def shown_replies(request: Request) -> list[str]:
-    """Return the replies of a call in their order, r1 first."""
-    found = re.findall(r"<r(\d+)-(\w+)>\n(.*?)\n</r\1-\2>", request.messages[1].content, re.DOTALL)
-    assert [int(number) for number, _, _ in found] == list(range(1, len(found) + 1))
-    return [text for _, _, text in found]
-
-
-def entry(score: int, points: int | None = None, **own: Sequence[int]) -> dict[str, Any]:
-    """Return what a judge says of one reply: one score for everything, or a dimension's own scores."""
-    scores = {name: own.get(name, [score] * count) for name, count in COUNTS.items()}
-    said: dict[str, Any] = {"analysis": f"worth {score}"}
-    said |= {name: {f"s{n}": s for n, s in enumerate(values, 1)} for name, values in scores.items()}
-    return said | {"bystander": {key: 4 * score if points is None else points for key, _ in BYSTANDER_PARTS}}
-
-
-def worth(text: str) -> int:
-    found = re.search(r"worth (\d)", text)
-    assert found is not None, text
-    return int(found[1])
-
-
-def by_content(request: Request) -> ScriptEntry:
-    """Judge every reply by the number it holds."""
-    return json.dumps({f"r{n}": entry(worth(text)) for n, text in enumerate(shown_replies(request), 1)})
-
-
-async def scored_by(
-    play: Callable[[Request], ScriptEntry],
-    case: Case,
-    criteria: Criteria,
-    replies: Sequence[Reply | str],
-    **fields: Any,
-) -> tuple[list[Scored], ScriptedModel]:
-    model = ScriptedModel(play, name="judge-1")
-    grm = PereGRM(model, mode="listwise", **fields)
-    grm.use_criteria([criteria])
-    return await grm.score(case, replies), model
 
 
 async def test_empty_and_failed_replies_are_left_out_of_the_call(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,35 +13,13 @@ from hypothesis import strategies as st
 from peregrm.errors import ArtifactError, ModelError
 from peregrm.models.base import Request
 from peregrm.models.scripted import ScriptedModel, ScriptEntry
-from peregrm.records import Case, Criteria, Failure, Judgement, Reply, Reward
+from peregrm.records import Case, Criteria, Failure, Reply
 from peregrm.reward.peregrm import PereGRM
+from reward_parts import Play, scored
 
 BuildReply = Callable[..., Reply]
 BuildVerdict = Callable[..., dict[str, Any]]
 BuildPoints = Callable[..., str]
-Play = Callable[[Request], ScriptEntry]
-
-
-@pytest.fixture(scope="session")
-def honest(verdict: BuildVerdict, points: BuildPoints) -> Play:
-    """A judge that gives the score written in the reply (`worth 4`), and five points for each of it."""
-
-    def play(request: Request) -> str:
-        found = re.search(r"worth (\d)", request.messages[1].content)
-        worth = int(found[1]) if found else 3
-        return json.dumps(verdict(worth)) if request.purpose == "judge" else points(4 * worth)
-
-    return play
-
-
-async def scored(
-    case: Case, criteria: Criteria, replies: Sequence[Reply], play: Play | Sequence[ScriptEntry], **settings: Any
-) -> tuple[list[Reward], list[list[Judgement]], ScriptedModel]:
-    model = ScriptedModel(play, name="judge-1")
-    grm = PereGRM(model, **settings)
-    judged = [(await grm.judge_group(case, criteria, [reply]))[0] for reply in replies]
-    rewards = [grm.reward(case, criteria, r, j) for r, j in zip(replies, judged, strict=True)]
-    return rewards, judged, model
 
 
 async def test_without_criteria_nothing_is_judged(

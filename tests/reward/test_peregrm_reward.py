@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from statistics import harmonic_mean
 from typing import Any
 
@@ -16,36 +16,14 @@ from peregrm.errors import ModelAuthError, ModelTimeout, ModelUnavailable
 from peregrm.evaluation.summary import Artifacts, summarise
 from peregrm.models.base import Completion, Request
 from peregrm.models.scripted import ScriptedModel, ScriptEntry
-from peregrm.records import Case, Criteria, Judgement, Reply, Reward
+from peregrm.records import Case, Criteria, Reply
 from peregrm.replies import write_reply
 from peregrm.reward.peregrm import PereGRM
+from reward_parts import Play, scored
 
 BuildReply = Callable[..., Reply]
 BuildVerdict = Callable[..., dict[str, Any]]
 BuildPoints = Callable[..., str]
-Play = Callable[[Request], ScriptEntry]
-
-
-@pytest.fixture(scope="session")
-def honest(verdict: BuildVerdict, points: BuildPoints) -> Play:
-    """A judge that gives the score written in the reply (`worth 4`), and five points for each of it."""
-
-    def play(request: Request) -> str:
-        found = re.search(r"worth (\d)", request.messages[1].content)
-        worth = int(found[1]) if found else 3
-        return json.dumps(verdict(worth)) if request.purpose == "judge" else points(4 * worth)
-
-    return play
-
-
-async def scored(
-    case: Case, criteria: Criteria, replies: Sequence[Reply], play: Play | Sequence[ScriptEntry], **settings: Any
-) -> tuple[list[Reward], list[list[Judgement]], ScriptedModel]:
-    model = ScriptedModel(play, name="judge-1")
-    grm = PereGRM(model, **settings)
-    judged = [(await grm.judge_group(case, criteria, [reply]))[0] for reply in replies]
-    rewards = [grm.reward(case, criteria, r, j) for r, j in zip(replies, judged, strict=True)]
-    return rewards, judged, model
 
 
 async def test_the_reward_worked_out_by_hand(

@@ -20,6 +20,7 @@ from peregrm.reward.factory import open_reward
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import PereGRM
 from peregrm.reward.pool import Pool, agreement, pool_scored, pool_totals
+from reward_parts import least_in_form
 
 BuildReply = Callable[..., Reply]
 Totals = list[float | None]
@@ -130,20 +131,6 @@ async def test_one_that_cannot_be_closed_does_not_keep_the_others_open() -> None
     assert [member.closed for member in members] == [1, 1]
 
 
-def in_form(request: Request) -> str:
-    """Answer any question with the least that fits its schema."""
-    number = iter(range(10_000))
-
-    def fill(part: Any) -> Any:
-        if part["type"] == "object":
-            return {name: fill(inner) for name, inner in part["properties"].items()}
-        if part["type"] == "array":
-            return [fill(part["items"]) for _ in range(part["minItems"])]
-        return part["minimum"] if part["type"] == "integer" else f"The reply does its own thing number {next(number)}."
-
-    return json.dumps(fill(request.json_schema))
-
-
 def scripted(
     criteria: Criteria, name: str, score: Callable[[str], Any], points: Callable[..., str], verdict: Any
 ) -> PereGRM:
@@ -187,7 +174,7 @@ async def test_real_rewards_pool_and_one_failing_judge_shows(
 @pytest.mark.parametrize("reward", ["shared", "listwise"])
 async def test_several_judges_judge_by_one_set_of_criteria(case: Case, reply_of: BuildReply, reward: str) -> None:
     """Those of the first; the others are not asked for any, and a group is judged by one ruler."""
-    first, second = (ScriptedModel(in_form, name=name) for name in ("first", "second"))
+    first, second = (ScriptedModel(least_in_form, name=name) for name in ("first", "second"))
     pool = open_reward(RewardOptions(reward=reward), (first, second))
     scored = await pool.score(case, [reply_of("a"), reply_of("b")])
     assert [sum(r.purpose == "criteria" for r in model.requests) for model in (first, second)] == [1, 0]
@@ -199,7 +186,7 @@ async def test_several_judges_judge_by_one_set_of_criteria(case: Case, reply_of:
 
 
 async def test_in_paper_mode_each_judge_writes_its_own(case: Case, reply_of: BuildReply) -> None:
-    first, second = (ScriptedModel(in_form, name=name) for name in ("first", "second"))
+    first, second = (ScriptedModel(least_in_form, name=name) for name in ("first", "second"))
     await open_reward(RewardOptions(reward="paper"), (first, second)).score(case, [reply_of("a")])
     assert [len(model.requests) for model in (first, second)] == [4, 4]
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import re
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -18,25 +16,9 @@ from peregrm.models.scripted import ScriptedModel, ScriptEntry
 from peregrm.records import Case, Criteria, Failure, Reply
 from peregrm.reward import peregrm as peregrm_module
 from peregrm.reward.peregrm import MODES, PereGRM
+from reward_parts import Play, in_form, purposes
 
 BuildReply = Callable[..., Reply]
-Play = Callable[[Request], ScriptEntry]
-
-
-def in_form(request: Request) -> str:
-    """Answer any question with something that fits its schema: 4 for every score, 15 for all points."""
-    number = iter(range(10_000))
-
-    def fill(part: Any) -> Any:
-        if part["type"] == "object":
-            return {name: fill(inner) for name, inner in part["properties"].items()}
-        if part["type"] == "array":
-            return [fill(part["items"]) for _ in range(part["minItems"])]
-        if part["type"] == "integer":
-            return {5: 4, 20: 15, 100: 25}[part["maximum"]]
-        return f"The reply does its own thing number {next(number)}."
-
-    return json.dumps(fill(request.json_schema))
 
 
 class Held(ScriptedModel):
@@ -56,10 +38,6 @@ class Held(ScriptedModel):
             return await super().complete(request)
         finally:
             self.under_way -= 1
-
-
-def purposes(model: ScriptedModel) -> Counter[str]:
-    return Counter(request.purpose for request in model.requests)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import faulty_server as faulty
 from peregrm.dimensions import EMPATHY
 from peregrm.errors import SettingsError
 from peregrm.models.base import Request
@@ -23,35 +21,9 @@ from peregrm.reward.factory import open_reward
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import MODES, PereGRM
 from peregrm.reward.variants import VARIANTS
-
-_spec = importlib.util.spec_from_file_location("faulty_server", Path(__file__).with_name("faulty_server.py"))
-assert _spec is not None
-assert _spec.loader is not None
-faulty = importlib.util.module_from_spec(_spec)
-sys.modules["faulty_server"] = faulty
-_spec.loader.exec_module(faulty)
+from reward_parts import in_form, purposes
 
 BuildReply = Callable[..., Reply]
-
-
-def in_form(request: Request) -> str:
-    """Answer any question with something that fits its schema: 4 for every score, 15 for all points."""
-    number = iter(range(10_000))
-
-    def fill(part: Any) -> Any:
-        if part["type"] == "object":
-            return {name: fill(inner) for name, inner in part["properties"].items()}
-        if part["type"] == "array":
-            return [fill(part["items"]) for _ in range(part["minItems"])]
-        if part["type"] == "integer":
-            return {5: 4, 20: 15, 100: 25}[part["maximum"]]
-        return f"The reply does its own thing number {next(number)}."
-
-    return json.dumps(fill(request.json_schema))
-
-
-def purposes(model: ScriptedModel) -> Counter[str]:
-    return Counter(request.purpose for request in model.requests)
 
 
 def shown_parts(case: Case) -> dict[str, list[str]]:

@@ -146,8 +146,18 @@ def _with_model(asked: _Asked) -> None:
             return await run_task3(asked.data, models[0], manner, bars, limit=asked.limit)
         return await run_task4(asked.data, (models[0], models[-1]), manner, bars, context=context, limit=asked.limit)
 
+    _read(asked)
     specs = [spec, judge] if asked.task == 4 else [spec]
     run_benchmark(Models(specs, asked.settings, asked.out, asked.dry_run, asked.as_json), work)
+
+
+def _read(asked: _Asked) -> None:
+    """Read the file of tasks 2 to 4, so that what is wrong with it is said before a folder is made."""
+    from peregrm.evaluation.benchmarks.alpsbench.response import read_queries
+    from peregrm.evaluation.benchmarks.alpsbench.retrieval import read_retrievals
+    from peregrm.evaluation.benchmarks.alpsbench.update import read_updates
+
+    {2: read_updates, 3: read_retrievals, 4: read_queries}[asked.task](asked.data)
 
 
 def judge_reasons(spec: str, settings: Settings) -> bool:

@@ -45,7 +45,7 @@ def esc_eval(
     json_: JsonOpt = False,
 ) -> None:
     """ESC-Eval: a seeker played from each role card talks with the model; the dialogue is rated in seven dimensions, 0 to 4."""
-    from peregrm.evaluation.benchmarks.esc_eval.cards import LANGUAGES
+    from peregrm.evaluation.benchmarks.esc_eval.cards import LANGUAGES, read_cards
     from peregrm.evaluation.benchmarks.speech import Manner
 
     if language not in (*LANGUAGES, "both"):
@@ -54,6 +54,7 @@ def esc_eval(
     spec = model or settings.run.model
     judge_spec = judge or spec
     languages = LANGUAGES if language == "both" else (language,)
+    read_cards(data, languages)  # what is wrong with the files is said before a folder is made
     manner = Manner(settings.run.max_new_tokens, settings.run.temperature, seed, judge_reasons(judge_spec, settings))
 
     async def work(models: Sequence[Model], bars: Progress) -> Outcome:

@@ -33,8 +33,10 @@ def heartbench(
     json_: JsonOpt = False,
 ) -> None:
     """HeartBench: one reply to each Chinese conversation, by its weighted rubric; 15 dimensions and a total."""
+    from peregrm.evaluation.benchmarks.heartbench.questions import read_questions
     from peregrm.evaluation.benchmarks.speech import Manner
 
+    read_questions(data)  # what is wrong with the files is said before a folder is made
     settings = settings_of(config, failure_budget=failure_budget)
     spec = model or settings.run.model
     judge_spec = judge or spec

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from peregrm.cli.benchmark import benchmarks
-from peregrm.cli.benchmark_run import FolderOpt
+from peregrm.cli.benchmark_run import FolderOpt, LimitOpt, SeedOpt
 from peregrm.cli.common import say, settings_of, with_bars
 from peregrm.cli.options import ConfigOpt, JsonOpt, ModelOpt
 from peregrm.errors import InputError, SettingsError
@@ -53,6 +53,8 @@ def memory(
     store: StoreOpt = None,
     model: ModelOpt = None,
     tune: TuneOpt = None,
+    limit: LimitOpt = None,
+    seed: SeedOpt = 0,
     out: FolderOpt = DEFAULT_OUT,
     config: ConfigOpt = None,
     json_: JsonOpt = False,
@@ -62,14 +64,16 @@ def memory(
 
     from rich.console import Console
 
+    from peregrm.evaluation.benchmarks.common import choose
     from peregrm.evaluation.benchmarks.memory_retrieval.console import print_retrieval, print_tuned
     from peregrm.evaluation.benchmarks.memory_retrieval.tasks import read_tasks
     from peregrm.store import replace_text
 
     names = _names(store, model)
-    tasks = read_tasks(_file(data))
+    every = read_tasks(_file(data))
+    tasks = choose(every, limit, seed, lambda task: task.user)
     result = _run(tasks, names, model, out / "calls.sqlite", config)
-    tuned = None if tune is None else _tune(tune, tasks)
+    tuned = None if tune is None else _tune(tune, every)
     text = json.dumps({**result.model_dump(), "tuned": tuned.model_dump() if tuned else None}, indent=1)
     replace_text(out / "result.json", text + "\n")
     if json_:

@@ -30,6 +30,9 @@ FolderOpt = Annotated[
 LimitOpt = Annotated[int | None, typer.Option("--limit", min=1, help="Only N items, spread and drawn by the seed.")]
 SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Draws the items of --limit and whatever else is drawn.")]
 
+FEW_ITEMS = 5
+"""Of fewer items a share is no share."""
+
 Work = Callable[[Sequence["Model"], "Progress"], Awaitable["Outcome"]]
 """Runs a benchmark with models in the order of their specs."""
 
@@ -127,8 +130,19 @@ def _print(asked: Asked, outcome: Outcome, ledger: Ledger, seconds: float) -> No
 
 
 def _check_budget(asked: Asked, outcome: Outcome) -> None:
+    """Raise where too many answers failed, or too many items lost a score by it: a judge may be one call in ten, and all that counts."""
+    from peregrm.errors import FailureBudgetExceeded
     from peregrm.pipeline.job import Budget
 
-    budget = Budget(asked.settings.run.failure_budget)
+    share = asked.settings.run.failure_budget
+    budget = Budget(share)
     budget.add(outcome.result.asked, [failure for item in outcome.items for failure in item.failures])
     budget.check(asked.out)
+    items = outcome.items
+    lost = [item for item in items if item.failures and any(value is None for _, value in item.scores)]
+    if len(items) >= FEW_ITEMS and len(lost) > share * len(items):
+        first = lost[0].failures[0]
+        raise FailureBudgetExceeded(
+            f"{len(lost)} of {len(items)} items lack a score because an answer could not be used (the budget is {share:.0%}). The first: "
+            f"{first.stage}: {first.reason}. What was computed is kept in {asked.out}; raise --failure-budget to go on"
+        )

@@ -15,6 +15,7 @@ from peregrm.cli.options import (
     BudgetOpt,
     ConfigOpt,
     CriteriaOpt,
+    DatasetArg,
     DimensionsOpt,
     DirArg,
     DryOpt,
@@ -45,7 +46,7 @@ MemoryOpt = Annotated[
 
 @app.command()
 def evaluate(
-    dataset: Annotated[Path, typer.Argument(help="Folder of a run or build, or a file of cases.")] = DEFAULT_OUT,
+    dataset: DatasetArg = DEFAULT_OUT,
     replies: Annotated[
         list[Path] | None,
         typer.Argument(help="JSONL of replies, one file or more. Default: the run's own, unless --policy is given."),
@@ -90,15 +91,15 @@ def evaluate(
         failure_budget=failure_budget,
     )
     known = read_dataset(dataset, dimensions)
-    files = replies or ([] if policy else [dataset / "replies.jsonl"])
     folder = dataset if dataset.is_dir() else dataset.parent
+    files = replies or ([] if policy else [folder / "replies.jsonl"])
     wanted = Wanted(
         dataset=known,
         replies=read_policies(files, known.cases),
         options=reward_options(settings, judge, "shared", dataset).model_copy(update={"dimensions": dimensions}),
         criteria_file=folder / f"{criteria_name(dimensions)}.jsonl",
         policies=policy_specs(policy or [], setting or ["generic", "personalized"], memory or []) if policy else (),
-        histories=histories_beside(dataset),
+        histories=histories_beside(dataset) if policy else {},
     )
     _evaluate(wanted, settings, out, dry_run=dry_run, as_json=json_)
 
@@ -108,7 +109,7 @@ def _evaluate(wanted: Wanted, settings: Settings, out: Path, *, dry_run: bool, a
 
     from peregrm.evaluation.console import print_usage
     from peregrm.evaluation.evaluation_console import print_evaluation
-    from peregrm.pipeline.evaluating import evaluate_policies, plan_evaluation
+    from peregrm.pipeline.evaluating import check_budget, evaluate_policies, plan_evaluation
     from peregrm.pipeline.evaluation_report import write_reports
 
     if dry_run:
@@ -118,11 +119,12 @@ def _evaluate(wanted: Wanted, settings: Settings, out: Path, *, dry_run: bool, a
     written = write_reports(out, done)
     if as_json:
         typer.echo((out / "evaluation.json").read_text(encoding="utf-8"), nl=False)
-        return
-    console = Console()
-    print_evaluation(console, done.evaluation)
-    print_usage(console, done.ledger.used_usage(), done.ledger, done.seconds)
-    say(f"Report: {', '.join(map(str, written))}")
+    else:
+        console = Console()
+        print_evaluation(console, done.evaluation)
+        print_usage(console, done.ledger.used_usage(), done.ledger, done.seconds)
+        say(f"Report: {', '.join(map(str, written))}")
+    check_budget(done, wanted, settings.run.failure_budget, out)
 
 
 @app.command()
@@ -156,15 +158,13 @@ def reply(
     from peregrm.pipeline.asked import policy_model
     from peregrm.pipeline.reply_files import read_dataset
     from peregrm.pipeline.scoring import parts_folder
-    from peregrm.store import write_records
 
     settings = settings_of(config, model=model, failure_budget=failure_budget)
     specs = policy_specs([policy_model(settings, dataset)], setting or ["generic", "personalized"], memory or [])
     cases = list(read_dataset(dataset).cases.values())
     histories, folder = histories_beside(dataset), parts_folder(out)
     done = with_bars(
-        lambda bars: answer_to_file(specs, cases, histories, settings, folder=folder, progress=bars, say=say)
+        lambda bars: answer_to_file(specs, cases, histories, settings, path=out, folder=folder, progress=bars, say=say)
     )
-    write_records(out, done)
     failed = sum(one.failure is not None for one in done)
     say(f"{len(done)} replies of {len(specs)} policies ({failed} failed): {out}")

@@ -13,6 +13,7 @@ __all__ = [
     "CasesOpt",
     "ConfigOpt",
     "CriteriaOpt",
+    "DatasetArg",
     "DimensionsOpt",
     "DirArg",
     "DryOpt",
@@ -49,6 +50,7 @@ HistoriesArg = Annotated[
 ]
 OutOpt = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run: artifacts, call cache, report.")]
 DirArg = Annotated[Path, typer.Argument(help="Folder of a run.")]
+DatasetArg = Annotated[Path, typer.Argument(help="Folder of a run or build, or a file of cases.")]
 FormatOpt = Annotated[str, typer.Option("--format", help="Format of the histories; `auto` detects it and says so.")]
 UserOpt = Annotated[
     str | None, typer.Option("--user", help="Whose export it is, where a format does not name its user.")

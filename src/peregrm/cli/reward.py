@@ -15,6 +15,7 @@ from peregrm.cli.options import (
     BudgetOpt,
     ConfigOpt,
     CriteriaOpt,
+    DatasetArg,
     DimensionsOpt,
     DirArg,
     DryOpt,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-DatasetArg = Annotated[Path, typer.Argument(help="Folder of a run or build, or a file of cases.")]
 RepliesArg = Annotated[
     Path | None, typer.Argument(help="JSONL of replies by any policy. Default: the run's own, scored in its folder.")
 ]

@@ -34,12 +34,14 @@ from peregrm.evaluation.inference.paired import Difference, Paired, compare_pair
 from peregrm.evaluation.statistics import Estimate
 from peregrm.records import Case, Criteria, Failure, Judgement, Reply, Reward, Usage
 from peregrm.reward.aggregate import arithmetic_mean, weighted_score
+from peregrm.reward.base import says_something
 from peregrm.text import tokens
 
-__all__ = ["Evaluated", "evaluate_rewards", "measure_names", "value_of"]
+__all__ = ["Evaluated", "evaluate_rewards", "measure_bounds", "measure_names", "value_of"]
 
 _BESIDE = ("empathy", "arithmetic", "bystander", "total")
 _IN_SLICES = ("empathy", "total")
+_LEAST_SCORE = 0.2
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,12 @@ def measure_names(rewards: Sequence[Reward]) -> tuple[str, ...]:
     return (*dimensions, *_BESIDE)
 
 
+def measure_bounds(measure: str, bystander_weight: float) -> tuple[float, float]:
+    """Return the least and the greatest value of a measure: intervals end there."""
+    least = {"bystander": 0.0, "total": _LEAST_SCORE - bystander_weight}.get(measure, _LEAST_SCORE)
+    return least, 1.0
+
+
 def value_of(measure: str) -> Callable[[Reward], float | None]:
     """Return how a measure is read off a reward. `arithmetic` is the arithmetic mean of the dimensions, 0.2 to 1, as the paper reports."""
 
@@ -84,8 +92,8 @@ def evaluate_rewards(given: Evaluated, *, samples: int, bystander_weight: float,
 
     Raises `ArtifactError` where a reply answers no case of these, one policy answers a case twice, or a judge has no reward for a reply.
     """
-    table = _Table(given, flagged=False)
-    flagged = _Table(given, flagged=True)
+    table = _Table(given, flagged=False, weight=bystander_weight)
+    flagged = _Table(given, flagged=True, weight=bystander_weight)
     names = measure_names([reward for judge in sorted(given.rewards) for reward in table.all_rewards(judge)])
     cases = list(table.cases.values())
     return Evaluation(
@@ -96,7 +104,7 @@ def evaluate_rewards(given: Evaluated, *, samples: int, bystander_weight: float,
         samples=samples,
         bystander_weight=bystander_weight,
         seed=seed,
-        criteria=tuple(sorted(Counter(c.method for c in given.criteria.values()).items())),
+        criteria=tuple(sorted(Counter(c.method for c in given.criteria.values() if c.failure is None).items())),
         measures=names,
         policies=tuple(_policy_facts(policy, by_case, table.cases) for policy, by_case in table.replies.items()),
         judges=tuple(_judge_facts(judge, given) for judge in given.rewards),
@@ -117,7 +125,8 @@ def evaluate_rewards(given: Evaluated, *, samples: int, bystander_weight: float,
 class _Table:
     """Replies and rewards by policy and case, both in an order of their own: of the flagged cases, or of all others."""
 
-    def __init__(self, given: Evaluated, *, flagged: bool) -> None:
+    def __init__(self, given: Evaluated, *, flagged: bool, weight: float) -> None:
+        self.weight = weight
         self.cases = {case_id: case for case_id, case in sorted(given.cases.items()) if bool(case.flags) == flagged}
         self.judges = tuple(given.rewards)
         self.replies: dict[str, dict[str, Reply]] = {}
@@ -167,7 +176,7 @@ def _policy_facts(policy: str, by_case: Mapping[str, Reply], cases: Mapping[str,
         replies=len(there),
         missing=tuple(sorted(cases.keys() - by_case.keys())),
         failed=tuple(sorted(reply.case_id for reply in by_case.values() if reply.failure is not None)),
-        empty=sum(not reply.text.strip() for reply in there),
+        empty=sum(not says_something(reply.text) for reply in there),
         words=sum(_words(reply.text) for reply in there) / len(there) if there else None,
     )
 
@@ -183,14 +192,15 @@ def _judge_facts(judge: str, given: Evaluated) -> JudgeFacts:
     )
 
 
-def _mean(values: Sequence[tuple[Case, float | None]], seed: int) -> Estimate:
-    return bootstrap_mean([(case.user_id, value) for case, value in values], seed=seed)
+def _mean(table: _Table, values: Sequence[tuple[Case, float | None]], measure: str, seed: int) -> Estimate:
+    bounds = measure_bounds(measure, table.weight)
+    return bootstrap_mean([(case.user_id, value) for case, value in values], seed=seed, bounds=bounds)
 
 
 def _scores(table: _Table, names: Sequence[str], seed: int) -> Iterator[PolicyScore]:
     for judge in table.judges:
         for policy in table.replies:
-            measures = tuple((name, _mean(table.values(judge, policy, name), seed)) for name in names)
+            measures = tuple((name, _mean(table, table.values(judge, policy, name), name, seed)) for name in names)
             yield PolicyScore(judge=judge, policy=policy, measures=measures)
 
 
@@ -205,7 +215,12 @@ def _slices(table: _Table, seed: int) -> Iterator[SliceScore]:
             for judge in table.judges:
                 for policy in table.replies:
                     measures = tuple(
-                        (name, _mean([v for v in table.values(judge, policy, name) if key(v[0]) == value], seed))
+                        (
+                            name,
+                            _mean(
+                                table, [v for v in table.values(judge, policy, name) if key(v[0]) == value], name, seed
+                            ),
+                        )
                         for name in _IN_SLICES
                     )
                     yield SliceScore(by=by, value=value, judge=judge, policy=policy, measures=measures)
@@ -230,7 +245,7 @@ def _rated(table: _Table, measure: str) -> list[Rated]:
     rated: list[Rated] = []
     for policy, by_case in table.replies.items():
         for case_id, reply in by_case.items():
-            if reply.failure is None:
+            if reply.failure is None and says_something(reply.text):  # an empty one is scored by rule, not by judges
                 rewards = {judge: table.reward(judge, policy, case_id) for judge in table.judges}
                 values = {judge: None if reward is None else read(reward) for judge, reward in rewards.items()}
                 rated.append((table.cases[case_id].user_id, values))
@@ -270,7 +285,7 @@ def _lengths(table: _Table, seed: int) -> Iterator[LengthRelation]:
         for policy, by_case in table.replies.items():
             for case_id, reply in by_case.items():
                 reward = table.reward(judge, policy, case_id)
-                if reward is not None and reward.total is not None:
+                if reward is not None and reward.total is not None and says_something(reply.text):
                     by_user[policy][table.cases[case_id].user_id].append((float(_words(reply.text)), reward.total))
         together: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for users in by_user.values():

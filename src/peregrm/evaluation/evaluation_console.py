@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from peregrm.evaluation.console import print_text
 from peregrm.evaluation.evaluation import Evaluation, PolicyScore
 from peregrm.evaluation.inference.paired import Difference
+from peregrm.evaluation.page.wording import counted, format_p
 from peregrm.evaluation.report import format_estimate, format_value, judge_note
 
 if TYPE_CHECKING:
@@ -15,19 +16,27 @@ if TYPE_CHECKING:
 __all__ = ["print_evaluation"]
 
 _ALPHA = 0.05
+_WIDE = 110
+"""Columns of a terminal from which on an interval stands beside its mean, else below it."""
 _SUMS = ("total", "empathy", "bystander")
 
 
 def print_evaluation(console: Console, evaluation: Evaluation) -> None:
     """Print the figures of an evaluation: per judge a table of policies and the differences of their totals."""
-    flagged = f" {evaluation.flagged_cases} more are flagged and stand apart." if evaluation.flagged_cases else ""
+    more = evaluation.flagged_cases
+    flagged = (
+        f" {more} more {'is' if more == 1 else 'are'} flagged and {'stands' if more == 1 else 'stand'} apart."
+        if more
+        else ""
+    )
     print_text(
         console,
-        f"\n{evaluation.cases} cases of {evaluation.users} users, {evaluation.samples} sample(s) a reply; 95 % intervals clustered by "
-        f"user.{flagged}",
+        f"\n{counted(evaluation.cases, 'case')} of {counted(evaluation.users, 'user')}, {counted(evaluation.samples, 'sample')} a reply; "
+        f"95 % intervals clustered by user.{flagged}",
     )
+    for note in dict.fromkeys(judge_note(judge.judge) for judge in evaluation.judges):
+        print_text(console, f"\n{note}")
     for judge in evaluation.judges:
-        print_text(console, f"\n{judge_note(judge.judge)}")
         _print_scores(console, judge.judge, evaluation)
         _print_differences(console, judge.judge, evaluation)
     for alpha in evaluation.alphas:
@@ -37,9 +46,9 @@ def print_evaluation(console: Console, evaluation: Evaluation) -> None:
                 f"Krippendorff's alpha of the judges' totals: {format_estimate(alpha.alpha)} (n = {alpha.alpha.n})",
             )
     for facts in evaluation.policies:
-        absent = [f"{len(facts.missing)} cases without a reply"] if facts.missing else []
-        absent += [f"{len(facts.failed)} failed replies"] if facts.failed else []
-        absent += [f"{facts.empty} empty replies"] if facts.empty else []
+        absent = [f"{counted(len(facts.missing), 'case')} without a reply"] if facts.missing else []
+        absent += [f"{len(facts.failed)} failed"] if facts.failed else []
+        absent += [f"{facts.empty} empty"] if facts.empty else []
         if absent:
             print_text(console, f"{facts.policy}: {', '.join(absent)}")
 
@@ -53,16 +62,23 @@ def _print_scores(console: Console, judge: str, evaluation: Evaluation) -> None:
     rows = sorted((score for score in evaluation.scores if score.judge == judge), key=_best_first)
     dimensions = evaluation.measures[: -len(_SUMS) - 1]
     parts = ((f"Policies, judged by {judge}", _SUMS, True), ("By dimension", dimensions, False))
+    break_ = " " if console.width >= _WIDE else "\n"
     for title, names, with_n in parts:
+        if not names:
+            continue
         table = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-        table.add_column("policy", overflow="fold")
+        table.add_column("policy", overflow="fold", min_width=12)
         for name in (*names, *(("n", "cover") if with_n else ())):
             table.add_column(escape(name), justify="right", no_wrap=True)
         for row in rows:
             found = dict(row.measures)
             total = found["total"]
             counts = [str(total.n), format_value(total.coverage, 2)] if with_n else []
-            table.add_row(escape(row.policy), *(escape(format_estimate(found[name])) for name in names), *counts)
+            table.add_row(
+                escape(row.policy),
+                *(escape(format_estimate(found[name]).replace(" ", break_, 1)) for name in names),
+                *counts,
+            )
         console.print(table)
 
 
@@ -81,12 +97,15 @@ def _print_differences(console: Console, judge: str, evaluation: Evaluation) -> 
 
 def _sentence(one: Difference) -> str:
     if one.p_holm is None:
-        return f"{one.a} minus {one.b}: {format_estimate(one.difference, signed=True)}; no test below two users"
+        cases = counted(one.difference.n, "case")
+        return (
+            f"{one.a} minus {one.b}: {format_estimate(one.difference, signed=True)} on {cases}; no test below two users"
+        )
     verdict = "differ" if one.p_holm < _ALPHA else "no difference shown"
-    seen = (
-        "" if one.detectable is None else f"; a difference of {one.detectable:.3f} would be seen in 4 of 5 such studies"
-    )
+    seen = ""
+    if one.detectable is not None:
+        seen = f"; a difference of {one.detectable:.3f} would have p < {_ALPHA}, uncorrected, in 4 of 5 such studies"
     return (
-        f"{one.a} minus {one.b}: {format_estimate(one.difference, signed=True)}, p = {one.p_holm:.3f} (Holm): {verdict}; "
+        f"{one.a} minus {one.b}: {format_estimate(one.difference, signed=True)}, p {format_p(one.p_holm, sign='= ')} (Holm): {verdict}; "
         f"won {one.won}, tied {one.tied}, lost {one.lost} of {one.difference.n}{seen}"
     )

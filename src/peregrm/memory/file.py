@@ -18,14 +18,16 @@ from typing import NamedTuple
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from peregrm.database import Layout, open_database
 from peregrm.errors import ArtifactError
 from peregrm.memory.base import Note
 
 __all__ = ["NoteFile", "Row"]
 
-_APPLICATION_ID = 0x7067726E
-_FORMAT = 1
-_BUSY_TIMEOUT_S = 30.0
+_NOTES = (
+    "CREATE TABLE IF NOT EXISTS notes (place INTEGER PRIMARY KEY, user TEXT NOT NULL, id TEXT NOT NULL,"
+    " note TEXT NOT NULL, former TEXT NOT NULL, vectors BLOB, UNIQUE (user, id))"
+)
 
 
 class Row(NamedTuple):
@@ -45,41 +47,13 @@ class NoteFile:
         ArtifactError: The file is damaged, not a database, or the database of another program.
     """
 
-    _application_id = _APPLICATION_ID
-    """The mark of the file; one with more in it than notes has another, so that nobody removes the notes alone."""
+    _layout = Layout("memory", 0x7067726E, 1, (_NOTES,))
+    """The mark and tables of the file; one with more in it than notes has another mark, so that nobody removes the notes alone."""
 
     def __init__(self, path: Path | None) -> None:
         self.where = ":memory:" if path is None else str(path)
         with self._naming_the_file():
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                self.where, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-        try:
-            with self._naming_the_file():
-                self._open()
-        except BaseException:
-            self._db.close()
-            raise
-
-    def _open(self) -> None:
-        is_new = self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
-        mark = self._pragma("application_id"), self._pragma("user_version")
-        if not is_new and mark != (self._application_id, _FORMAT):
-            raise ArtifactError(f"{self.where}: a database, but no memory of this version; choose another file")
-        self._pragma("secure_delete = ON")
-        self._pragma("journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")  # with a write-ahead log, a killed process loses nothing
-        if is_new:
-            self._db.executescript(
-                f"BEGIN IMMEDIATE; PRAGMA application_id = {self._application_id}; PRAGMA user_version = {_FORMAT};"
-                "CREATE TABLE IF NOT EXISTS notes (place INTEGER PRIMARY KEY, user TEXT NOT NULL, id TEXT NOT NULL,"
-                " note TEXT NOT NULL, former TEXT NOT NULL, vectors BLOB, UNIQUE (user, id)); COMMIT;"
-            )
-
-    def _pragma(self, pragma: str) -> object:
-        return self._db.execute(f"PRAGMA {pragma}").fetchone()[0]
+            self._db = open_database(path, self._layout, erase=True)
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""
@@ -188,7 +162,7 @@ class NoteFile:
     def _naming_the_file(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise ArtifactError(f"{self.where}: {error}") from error
         except (UnicodeEncodeError, PydanticSerializationError) as error:
             raise ArtifactError(f"{self.where}: half a surrogate pair, which is no text, cannot be kept") from error

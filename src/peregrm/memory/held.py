@@ -41,6 +41,11 @@ __all__ = ["HeldFile", "HeldStore", "Kept", "Value", "near"]
 _APPLICATION_FAMILY = 0x70670000
 """The mark of these files, up to what tells the stores apart."""
 
+_HELD = (
+    "CREATE TABLE IF NOT EXISTS held (user TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, vectors BLOB NOT NULL,"
+    " PRIMARY KEY (user, key)) WITHOUT ROWID"
+)
+
 
 class Value(NamedTuple):
     """What a store keeps under a key: JSON, and the packed vectors of the texts in it."""
@@ -61,15 +66,9 @@ class HeldFile(NoteFile):
     """
 
     def __init__(self, path: Path | None, store: str) -> None:
-        self._application_id = _APPLICATION_FAMILY + zlib.crc32(store.encode()) % 0x10000
+        mark = _APPLICATION_FAMILY + zlib.crc32(store.encode()) % 0x10000
+        self._layout = self._layout._replace(application_id=mark, tables=(*self._layout.tables, _HELD))
         super().__init__(path)
-
-    def _open(self) -> None:
-        super()._open()
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS held (user TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, vectors BLOB NOT NULL,"
-            " PRIMARY KEY (user, key)) WITHOUT ROWID"
-        )
 
     def values(self, user_id: str) -> dict[str, Value]:
         """Return all values of a user by key, sorted by key."""

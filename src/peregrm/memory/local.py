@@ -103,10 +103,12 @@ class LocalStore:
         """Close the file once all that was asked is done. Safe to call twice."""
         if self._is_open:
             self._is_open = False
-            await self._later(self._file.close)
+            await asyncio.get_running_loop().run_in_executor(self._worker, self._file.close)
             self._worker.shutdown(wait=False)
 
     async def _later(self, work: Callable[[], T]) -> T:
+        if not self._is_open:
+            raise SettingsError(f"the memory store {self.name} is closed")
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     def _add(self, user_id: str, notes: Sequence[Note]) -> Added:

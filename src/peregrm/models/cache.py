@@ -21,6 +21,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from peregrm.database import Layout, open_database
 from peregrm.errors import ArtifactError, ModelError, ModelProtocolError, ModelTimeout, ModelUnavailable
 from peregrm.models.base import Completion, Model, Request, SamplingModel, request_key
 from peregrm.models.ledger import Ledger
@@ -28,9 +29,12 @@ from peregrm.models.samples import each_outcome
 
 __all__ = ["CachedModel", "CallCache", "request_key"]
 
-_APPLICATION_ID = 0x70677263
-_FORMAT = 1
-_BUSY_TIMEOUT_S = 30.0
+_CALLS = (
+    "CREATE TABLE IF NOT EXISTS calls "
+    "(key TEXT PRIMARY KEY, request TEXT NOT NULL, completion TEXT NOT NULL) WITHOUT ROWID"
+)
+_LAYOUT = Layout("call cache", 0x70677263, 1, (_CALLS,))
+_LOOK = "SELECT (SELECT min(key) FROM calls), (SELECT max(key) FROM calls)"
 
 
 def _canonical(value: object) -> str:
@@ -51,37 +55,7 @@ class CallCache:
         self.path = Path(path)
         self._lock = threading.Lock()
         with self._naming_the_file():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-        try:
-            with self._naming_the_file():
-                self._open()
-        except BaseException:
-            self._db.close()
-            raise
-
-    def _open(self) -> None:
-        is_new = self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
-        mark = self._pragma("application_id"), self._pragma("user_version")
-        if not is_new and mark != (_APPLICATION_ID, _FORMAT):
-            raise ArtifactError(f"{self.path}: a database, but not a call cache of this version; choose another file")
-        if not is_new:
-            self._db.execute("SELECT (SELECT min(key) FROM calls), (SELECT max(key) FROM calls)").fetchone()
-        self._pragma("journal_mode = WAL")
-        # With a write-ahead log, NORMAL loses nothing when the process is killed, and spares a disk sync for every
-        # call.
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        if is_new:
-            self._db.executescript(
-                f"BEGIN IMMEDIATE; PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_FORMAT};"
-                "CREATE TABLE IF NOT EXISTS calls "
-                "(key TEXT PRIMARY KEY, request TEXT NOT NULL, completion TEXT NOT NULL) WITHOUT ROWID; COMMIT;"
-            )
-
-    def _pragma(self, pragma: str) -> object:
-        return self._db.execute(f"PRAGMA {pragma}").fetchone()[0]
+            self._db = open_database(self.path, _LAYOUT, look=_LOOK)
 
     def get(self, key: str) -> Completion | None:
         """Return the stored completion, marked `cached`, or None.

@@ -35,6 +35,15 @@ TYPICAL_OUTPUT = {
     "rubric": 400,
     "pairwise": 750,
     "emobench": 15,
+    "heartbench_reply": 150,
+    "heartbench_judge": 250,
+    "esc_eval_reply": 120,
+    "esc_eval_seeker": 60,
+    "esc_eval_judge": 150,
+    "alpsbench_update": 180,
+    "alpsbench_retrieve": 60,
+    "alpsbench_answer": 200,
+    "alpsbench_judge": 120,
 }
 """Tokens of an answer by the purpose of the call."""
 

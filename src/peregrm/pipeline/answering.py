@@ -20,7 +20,7 @@ from peregrm.pipeline.replying import Policy, policy_name, write_policy
 from peregrm.records import Case, History, Reply
 from peregrm.replies import SETTINGS, Setting
 from peregrm.settings import Settings
-from peregrm.store import Workspace, index_by, read_records
+from peregrm.store import Workspace, index_by, read_records, write_records
 
 __all__ = ["PolicySpec", "answer_cases", "answer_to_file", "histories_beside", "planned_name", "policy_specs"]
 
@@ -105,14 +105,17 @@ async def answer_to_file(
     histories: Mapping[str, History],
     settings: Settings,
     *,
+    path: Path,
     folder: Path,
     progress: Progress,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Reply]:
-    """Return the replies of every policy, their calls kept in `folder` with the ledger.
+    """Write the replies of every policy to `path` and return them; their calls are kept in the folder `folder` with the ledger.
 
-    Raises `FailureBudgetExceeded` where too many failed, and what `answer_cases` raises.
+    Raises `FailureBudgetExceeded`, after everything was written, where too many failed; `SettingsError` where `path` is a folder or a
+    file of the run itself; and what `answer_cases` raises.
     """
+    _check_target(path, folder)
     ledger = Ledger(prices({spec.model for spec in specs}, settings))
     folder.mkdir(parents=True, exist_ok=True)
     with CallCache(folder / "calls.sqlite") as cache:
@@ -125,11 +128,19 @@ async def answer_to_file(
             progress=progress,
             say=say,
         )
+    write_records(path, replies)
     save_ledger(Workspace(folder), ledger, ledger.used_seconds(), {row.purpose for row in ledger.summary()})
     budget = Budget(settings.run.failure_budget)
     budget.add(len(replies), (reply.failure for reply in replies if reply.failure is not None))
     budget.check(folder)
     return replies
+
+
+def _check_target(path: Path, folder: Path) -> None:
+    if path.is_dir():
+        raise SettingsError(f"{path} is a folder: name a file for the replies")
+    if path.exists() and (path.parent / "run.json").exists() and not folder.exists():
+        raise SettingsError(f"{path} is a file of the run: name another for these replies")
 
 
 def _store(name: str | None, model: Model) -> MemoryStore | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +20,7 @@ from peregrm.errors import SettingsError
 from peregrm.evaluation.evaluate import Evaluated, evaluate_rewards
 from peregrm.evaluation.evaluation import Evaluation
 from peregrm.evaluation.inference.paired import check_installed
+from peregrm.evaluation.page.wording import criteria_words
 from peregrm.mapping import Progress, map_in_order
 from peregrm.models.base import Model
 from peregrm.models.cache import CallCache
@@ -38,9 +40,9 @@ from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import PereGRM
 from peregrm.reward.variants import peregrm_of
 from peregrm.settings import Settings
-from peregrm.store import Workspace, replace_text, write_records
+from peregrm.store import Workspace, read_records, replace_text, write_records
 
-__all__ = ["EvaluationRun", "Wanted", "evaluate_policies", "plan_evaluation", "usage_of"]
+__all__ = ["EvaluationRun", "Wanted", "check_budget", "evaluate_policies", "plan_evaluation", "usage_of"]
 
 _GROUPS_AT_ONCE = 64
 
@@ -83,12 +85,14 @@ async def evaluate_policies(
 ) -> EvaluationRun:
     """Judge all replies and compute all figures; everything but the reports is written to `out`.
 
-    Raises `FailureBudgetExceeded`, after everything was written, where too many judgements failed; a fatal `ModelError`; `SettingsError`
-    where a judge is named twice or the options ask for another reward than mode `shared`.
+    Whether too much failed is for `check_budget` to say, once the reports are written. Raises a fatal `ModelError`; `SettingsError`
+    where a judge is named twice, the options ask for another reward than mode `shared`, or `out` is where the dataset lies.
     """
     started = time.monotonic()
     check_installed()
-    specs = _checked(wanted.options)
+    specs = _checked(wanted.options, settings)
+    if out.resolve() == wanted.criteria_file.parent.resolve():
+        raise SettingsError(f"{out} holds the dataset, whose files would be replaced: name another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(prices({*specs, *(policy.model for policy in wanted.policies)}, settings))
     with CallCache(out / "calls.sqlite") as cache:
@@ -98,8 +102,10 @@ async def evaluate_policies(
         try:
             rewards = _rewards(wanted, judges)
             cases = _answered(wanted)
-            criteria = await _fix_criteria(wanted, rewards, cases, progress, say)
-            scored = await _judge(rewards, cases, wanted, progress)
+            criteria = await _criteria(rewards[0], cases, wanted, progress)
+            _say_other_method(wanted, criteria, say)
+            _keep_new(wanted, criteria, say)
+            scored = await _judge(rewards, cases, criteria, wanted, progress)
         finally:
             for judge in judges:
                 await judge.aclose()
@@ -107,17 +113,17 @@ async def evaluate_policies(
     evaluation = _evaluation(wanted, criteria, scored, prices(specs, settings), names)
     run = EvaluationRun(evaluation, cases, criteria, scored, ledger, time.monotonic() - started)
     _write(out, wanted, run)
-    _check_budget(run, wanted, settings.run.failure_budget, out)
     return run
 
 
 async def plan_evaluation(wanted: Wanted, settings: Settings, progress: Progress) -> list[PlannedCalls]:
     """Return what an evaluation would ask for at most; nothing is asked of any model and nothing written."""
-    specs = _checked(wanted.options)
+    specs = _checked(wanted.options, settings)
     models = {policy.model: PlanningModel(model_name(policy.model, settings)) for policy in wanted.policies}
     wanted = await _answer(wanted, settings, models.__getitem__, progress, lambda line: None)
     judges = [PlanningModel(model_name(spec, settings)) for spec in specs]
-    await _judge(_rewards(wanted, judges), _answered(wanted), wanted, progress)
+    rewards, cases = _rewards(wanted, judges), _answered(wanted)
+    await _judge(rewards, cases, await _criteria(rewards[0], cases, wanted, progress), wanted, progress)
     return planned_calls([*models.values(), *judges], prices([*models, *specs], settings))
 
 
@@ -151,22 +157,20 @@ def usage_of(judgements: Iterable[Judgement]) -> Usage:
     return sum(by_call.values(), Usage())
 
 
-def _checked(options: RewardOptions) -> tuple[str, ...]:
+def _checked(options: RewardOptions, settings: Settings) -> tuple[str, ...]:
     if options.reward != "shared":
         raise SettingsError(
             f"an evaluation judges by criteria fixed for each case, in mode shared, not {options.reward}"
         )
-    if len(set(options.judges)) < len(options.judges):
+    if len({model_name(spec, settings) for spec in options.judges}) < len(options.judges):
         raise SettingsError(f"a judge is named twice: {', '.join(options.judges)}")
     return options.judges
 
 
 def _rewards(wanted: Wanted, judges: Sequence[Model]) -> list[PereGRM]:
-    """Return one reward a judge; all judge by the criteria of the first, which has those that came with the dataset."""
+    """Return one reward a judge; the first has the criteria that came with the dataset, and makes what lacks."""
     rewards = [peregrm_of(wanted.options, judge) for judge in judges]
     give_criteria(rewards[0], wanted.dataset)
-    for other in rewards[1:]:
-        other.criteria_of = rewards[0]
     return rewards
 
 
@@ -176,32 +180,52 @@ def _answered(wanted: Wanted) -> list[Case]:
     return [case for case_id, case in sorted(wanted.dataset.cases.items()) if case_id in there]
 
 
-async def _fix_criteria(
-    wanted: Wanted,
-    rewards: Sequence[PereGRM],
-    cases: Sequence[Case],
-    progress: Progress,
-    say: Callable[[str], None],
-) -> dict[str, Criteria]:
-    """Return the criteria of every case that is judged by some, and keep new ones with the dataset."""
-    first = rewards[0]
-    plain = [case for case in cases if not case.flags]
-    made = await map_in_order(first.criteria_for, plain, stage="criteria", progress=progress, at_once=_GROUPS_AT_ONCE)
-    criteria = {one.case_id: one for one in made if one is not None}
-    new = [one for one in criteria.values() if one.failure is None and one != wanted.dataset.criteria.get(one.case_id)]
-    if new:
-        together = {**wanted.dataset.criteria, **{one.case_id: one for one in new}}
-        order = [case_id for case_id in wanted.dataset.cases if case_id in together]
-        write_records(wanted.criteria_file, (together[case_id] for case_id in order))
-        say(
-            f"criteria of {len(new)} cases were made and are kept in {wanted.criteria_file}: further evaluations use them"
-        )
-    return criteria
+async def _criteria(first: PereGRM, cases: Sequence[Case], wanted: Wanted, progress: Progress) -> dict[str, Criteria]:
+    """Return the one set of criteria by which every judge judges a case, or its failure; none where no reply is there to be judged."""
+    said = {reply.case_id for reply in wanted.replies if reply.failure is None}
+    made = await map_in_order(
+        first.criteria_for,
+        [case for case in cases if case.id in said],
+        stage="criteria",
+        progress=progress,
+        at_once=_GROUPS_AT_ONCE,
+    )
+    return {one.case_id: one for one in made if one is not None}
+
+
+def _say_other_method(wanted: Wanted, criteria: Mapping[str, Criteria], say: Callable[[str], None]) -> None:
+    kept = [one for case_id, one in criteria.items() if one == wanted.dataset.criteria.get(case_id)]
+    others = Counter(one.method for one in kept if one.method not in (wanted.options.criteria, "fixed"))
+    for method, n in sorted(others.items()):
+        say(f"criteria of {n} cases are those that came with the dataset, {criteria_words(method)}")
+
+
+def _keep_new(wanted: Wanted, criteria: Mapping[str, Criteria], say: Callable[[str], None]) -> None:
+    """Keep criteria that were made now with the dataset, beside whatever its file holds already."""
+    known = wanted.dataset
+    new = {
+        case_id: one
+        for case_id, one in criteria.items()
+        if one.failure is None and one != known.criteria.get(case_id) and not known.cases[case_id].flags
+    }
+    if not new:
+        return
+    path = wanted.criteria_file
+    before = read_records(path, Criteria) if path.exists() else []
+    there = {one.case_id for one in before}
+    rows = [new.get(one.case_id, one) for one in before]
+    write_records(path, [*rows, *(new[case_id] for case_id in known.cases if case_id in new and case_id not in there)])
+    say(f"criteria of {len(new)} cases were made and are kept in {path}: this and later commands judge by them")
 
 
 async def _judge(
-    rewards: Sequence[PereGRM], cases: Sequence[Case], wanted: Wanted, progress: Progress
+    rewards: Sequence[PereGRM],
+    cases: Sequence[Case],
+    criteria: Mapping[str, Criteria],
+    wanted: Wanted,
+    progress: Progress,
 ) -> dict[str, list[Scored]]:
+    """Return the scores by judge; a case whose criteria failed is asked of no judge, and its replies have no score."""
     groups: dict[str, list[Reply]] = {case.id: [] for case in cases}
     for reply in sorted(wanted.replies, key=lambda reply: (reply.policy, reply.id)):
         groups[reply.case_id].append(reply)
@@ -213,7 +237,12 @@ async def _judge(
 
     async def one(task: tuple[PereGRM, Case, list[Reply]]) -> tuple[str, list[Scored]]:
         reward, case, group = task
-        return reward.asking.model.name, await reward.score(case, group)
+        by = criteria.get(case.id)
+        judged = await reward.judge_group(case, by, group)
+        return reward.asking.model.name, [
+            Scored(reply, reward.reward(case, by, reply, judgements), tuple(judgements))
+            for reply, judgements in zip(group, judged, strict=True)
+        ]
 
     done = await map_in_order(one, tasks, stage="judge", progress=progress, at_once=_GROUPS_AT_ONCE)
     scored: dict[str, list[Scored]] = {reward.asking.model.name: [] for reward in rewards}
@@ -240,7 +269,7 @@ def _evaluation(
     return evaluate_rewards(
         Evaluated(
             cases=wanted.dataset.cases,
-            criteria=criteria,
+            criteria={case_id: one for case_id, one in criteria.items() if not wanted.dataset.cases[case_id].flags},
             replies=wanted.replies,
             rewards={judge: {one.reply.id: one.reward for one in given} for judge, given in scored.items()},
             judgements=judgements,
@@ -270,7 +299,8 @@ def _write(out: Path, wanted: Wanted, run: EvaluationRun) -> None:
     save_ledger(Workspace(out), run.ledger, run.seconds, {row.purpose for row in run.ledger.summary()})
 
 
-def _check_budget(run: EvaluationRun, wanted: Wanted, share: float, out: Path) -> None:
+def check_budget(run: EvaluationRun, wanted: Wanted, share: float, out: Path) -> None:
+    """Raise `FailureBudgetExceeded` where more than this share of the judges' answers could not be used."""
     judgements = [j for scored in run.scored.values() for one in scored for j in one.judgements if j.raw or j.failure]
     written = [c for c in run.criteria.values() if c.method == "model" and c != wanted.dataset.criteria.get(c.case_id)]
     budget = Budget(share)

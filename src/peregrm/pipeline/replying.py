@@ -14,7 +14,7 @@ from peregrm.context import session_text
 from peregrm.dataset.windows import estimated_tokens
 from peregrm.errors import SettingsError
 from peregrm.mapping import Progress, map_in_order
-from peregrm.memory.base import Found, MemoryStore, notes_of_history, notes_of_memories
+from peregrm.memory.base import Found, MemoryStore, Note, notes_of_history, notes_of_memories
 from peregrm.models.base import Model
 from peregrm.prompts import Untrusted
 from peregrm.records import Case, History, Reply
@@ -144,19 +144,35 @@ async def _retrieved(
 
     async def of_user(user: str, asked: Sequence[Case]) -> dict[str, Untrusted]:
         nonlocal lost
-        notes = (
-            notes_of_memories(asked[0].memories)
-            if "memory" in store.capabilities.takes
-            else notes_of_history(_history(user, histories))
-        )
-        added = await store.add(user, notes)
-        lost += len(added.failures)
-        return {c.id: found_notes(await store.search(user, c.query, limit=policy.limit)) for c in asked}
+        texts: dict[str, Untrusted] = {}
+        for number, (notes, about) in enumerate(_to_store(store, asked, histories)):
+            if number:
+                await store.delete_all(user)
+            added = await store.add(user, notes)
+            lost += len(added.failures)
+            for case in about:
+                texts[case.id] = found_notes(await store.search(user, case.query, limit=policy.limit))
+        return texts
 
     found = await asyncio.gather(*(of_user(user, asked) for user, asked in by_user.items()))
     if lost:
         say(f"{policy.name}: {lost} times the store's model gave no usable answer; what it would have noted is missing")
     return {case_id: text for one in found for case_id, text in one.items()}
+
+
+def _to_store(
+    store: MemoryStore, asked: Sequence[Case], histories: Mapping[str, History]
+) -> list[tuple[list[Note], list[Case]]]:
+    """Return what a store is filled with for the cases of one user, and the cases it is then asked about.
+
+    Hand-written cases bring memories of their own along, so a store is filled anew for every other set of memories.
+    """
+    if "memory" not in store.capabilities.takes:
+        return [(notes_of_history(_history(asked[0].user_id, histories)), list(asked))]
+    sets: dict[tuple[str, ...], list[Case]] = {}
+    for case in asked:
+        sets.setdefault(tuple(memory.id for memory in case.memories), []).append(case)
+    return [(notes_of_memories(about[0].memories), about) for about in sets.values()]
 
 
 def _history(user: str, histories: Mapping[str, History]) -> History:

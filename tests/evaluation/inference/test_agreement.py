@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from peregrm.evaluation.inference.agreement import alpha_of_judges, correlate_judges, interval_alpha, spearman
 
@@ -60,4 +61,41 @@ def test_unscored_replies_are_asked_for_and_not_counted() -> None:
     rated = [("u", {"a": 1.0, "b": None}), ("v", {"a": 2.0, "b": 1.0})]
     rank = correlate_judges(rated, ["a", "b"], measure="total", seed=0)[0].rank
     assert (rank.mean, rank.n, rank.asked) == (None, 1, 2)
-    assert spearman([(1, 1), (1, 2), (1, 3)]) is None
+    assert spearman({"u": [(1, 1), (1, 2), (1, 3)]}, seed=0, asked=3).mean is None
+
+
+def test_a_rank_correlation_and_its_interval_are_those_of_scipy_over_drawn_users() -> None:
+    """Ties and users of different size included; the interval is the percentile one of pairs written out draw by draw."""
+    chance = np.random.default_rng(3)
+    by_user = {
+        f"u{k:02}": [(float(a), float(a + chance.integers(0, 4))) for a in chance.integers(0, 5, size=1 + k % 3)]
+        for k in range(14)
+    }
+    found = spearman(by_user, seed=8, asked=40)
+    every = [pair for pairs in by_user.values() for pair in pairs]
+    assert found.mean == pytest.approx(stats.spearmanr(*zip(*every, strict=True)).statistic)
+    assert (found.n, found.users, found.asked) == (len(every), 14, 40)
+    random, groups = np.random.default_rng(8), list(by_user.values())
+    drawn = [
+        stats.spearmanr(*zip(*(p for k in random.integers(14, size=14) for p in groups[k]), strict=True)).statistic
+        for _ in range(500)
+    ]
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+
+
+def test_the_interval_of_alpha_is_that_of_units_of_drawn_users() -> None:
+    chance = np.random.default_rng(4)
+    rated = [
+        (f"u{k % 11:02}", {"a": float(v), "b": float(v + chance.normal()), "c": None if k % 3 else float(v)})
+        for k, v in enumerate(chance.normal(size=30))
+    ]
+    found = alpha_of_judges(rated, ["a", "b", "c"], measure="total", seed=8)
+    assert found is not None
+    rows = {
+        user: [[NAN if s[j] is None else s[j] for j in "abc"] for u, s in rated if u == user]
+        for user in sorted({u for u, _ in rated})
+    }
+    random, groups = np.random.default_rng(8), list(rows.values())
+    drawn = [interval_alpha([row for k in random.integers(11, size=11) for row in groups[k]]) for _ in range(500)]
+    assert found.alpha.mean == pytest.approx(interval_alpha([row for group in groups for row in group]))
+    assert (found.alpha.low, found.alpha.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))  # type: ignore[arg-type]

@@ -48,13 +48,11 @@ def test_values_that_do_not_differ_have_no_interval() -> None:
 
 
 def test_a_statistic_without_a_value_in_many_draws_has_no_interval() -> None:
-    users = [(f"u{k}", [k]) for k in range(12)]
+    def only_with_the_first(drawn: np.ndarray) -> float | None:
+        return 1.0 if drawn[0] else None
 
-    def only_with_zero(groups: list[list[int]]) -> float | None:
-        return 1.0 if any(0 in group for group in groups) else None
-
-    assert bootstrap_statistic(users, only_with_zero, seed=0, asked=12, n=12).low is None
-    found = bootstrap_statistic(users, lambda groups: float(np.mean(groups)), seed=0, asked=12, n=12)
+    assert bootstrap_statistic(12, only_with_the_first, seed=0, asked=12, n=12).low is None
+    found = bootstrap_statistic(12, lambda drawn: float(drawn @ np.arange(12) / drawn.sum()), seed=0, asked=12, n=12)
     assert found.mean == 5.5
     assert found.low is not None
     assert found.low < 5.5 < (found.high or 0)

@@ -31,6 +31,15 @@ def test_users_are_swapped_whole() -> None:
     assert found.p == pytest.approx(0.5)
 
 
+def test_the_drawn_test_of_many_users_is_near_the_exact_one() -> None:
+    """Fourteen users are drawn, not counted out; all 16,384 signs written out say what it should be near."""
+    gaps = np.array([0.9, -0.2, 0.4, 0.1, -0.5, 0.7, 0.3, 0.2, -0.1, 0.6, -0.4, 0.5, 0.0, 0.35])
+    signs = 1 - 2 * ((np.arange(2**14)[:, None] >> np.arange(14)) & 1)
+    exact = float(np.mean(np.abs(signs @ gaps) >= abs(gaps.sum()) - 1e-12))
+    found = paired.p_value([Paired(f"u{k}", float(gap), 0.0) for k, gap in enumerate(gaps)], seed=0)
+    assert found == pytest.approx(exact, abs=4 * float(np.sqrt(exact / 9999)))
+
+
 def test_effect_ties_and_missing_scores() -> None:
     found = _compare([Paired("a", 1.0, 0.0), Paired("b", 0.0, 0.0), Paired("c", 0.5, None), Paired("d", 0.0, 2.0)])
     assert (found.won, found.tied, found.lost) == (1, 1, 1)

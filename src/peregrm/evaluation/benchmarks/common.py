@@ -1,4 +1,4 @@
-"""What the adapters of benchmarks share: the record of an item, the record of a result, and its tables at the terminal.
+"""What the adapters of benchmarks share: reading their files, the records of an item and of a result, and tables at the terminal.
 
 An adapter reads the files of its benchmark, asks models about items, and returns one `ItemScore` an item; everything after that, means
 with intervals, slices, counts of failures, is arithmetic and stands here. A value that is not there is None and lowers the coverage; it
@@ -21,6 +21,8 @@ from peregrm.errors import InputError
 from peregrm.evaluation.console import print_text
 from peregrm.evaluation.report import format_value
 from peregrm.evaluation.statistics import Estimate, clustered_mean
+from peregrm.histories.base import Row
+from peregrm.histories.files import read_rows
 from peregrm.prompts import prompt_hash
 from peregrm.records import Failure, Part
 
@@ -41,6 +43,7 @@ __all__ = [
     "format_interval",
     "print_result",
     "print_table",
+    "read_once",
 ]
 
 T = TypeVar("T")
@@ -221,6 +224,23 @@ def data_file(folder: Path, name: str) -> Path:
     if not path.is_file():
         raise InputError(f"{path}: no such file; --data is the folder that holds it")
     return path
+
+
+def read_once(sources: Iterable[tuple[Path, Callable[[Row], T]]], key: Callable[[T], str], what: str) -> list[T]:
+    """Return what each reader makes of the rows of its file, in their order. `what` is what messages call one of them.
+
+    Raises `InputError`, naming file and line, for a row that cannot be read and for one whose `key` stood there before.
+    """
+    found: dict[str, T] = {}
+    for path, read in sources:
+        for row in read_rows(path):
+            if isinstance(row, InputError):
+                raise row
+            one = read(row)
+            if key(one) in found:
+                raise InputError(f"{row.where}: {what} {key(one)} stands there twice")
+            found[key(one)] = one
+    return list(found.values())
 
 
 def file_hash(path: Path) -> str:

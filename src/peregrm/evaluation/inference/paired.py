@@ -1,8 +1,9 @@
 """Two policies on the same cases: difference, paired permutation test, effect size, win/tie/loss, power.
 
 The test swaps the two policies' labels for whole users: exact where there are few users (scipy's `permutation_test`), random draws else
-(its `monte_carlo_test`, which takes them many times faster). Its statistic is the mean difference over cases. Holm's correction (statsmodels) is over the pairs of policies of one
-judge and one measure. Power is that of a paired t test over users with the spread that was seen (statsmodels).
+(its `monte_carlo_test`, many times faster). Its statistic is the mean difference over cases. Holm's correction (statsmodels) is over the
+pairs of policies of one judge and one measure. Power is that of a paired t test over users, uncorrected, with the spread that was seen
+(statsmodels).
 """
 
 from __future__ import annotations

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from peregrm.evaluation.evaluation import Evaluation, LengthRelation
 from peregrm.evaluation.page.charts import Axis, Dot, Strip, axis_of, cloud, strip
 from peregrm.evaluation.page.chosen import Material, chosen_cases, ordered_policies, shown_pair
+from peregrm.evaluation.page.wording import counted, criteria_words, format_p, some_of
 from peregrm.evaluation.report import format_estimate, format_value, judge_note, plain
 from peregrm.evaluation.statistics import Estimate
 from peregrm.prompts import prompt_hash, prompt_names, prompt_text
+from peregrm.reward.base import says_something
 from peregrm.text import tokens
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def _view(evaluation: Evaluation, material: Material, title: str) -> dict[str, A
         "title": title,
         "e": evaluation,
         "label": _labels(judges),
-        "notes": [(judge, judge_note(judge)) for judge in judges],
+        "notes": _notes(judges),
         "rows": sorted(evaluation.scores, key=lambda score: place[score.policy]),
         "plots": [_plot(evaluation, order, measure) for measure in ("total", *evaluation.measures[:-1])],
         "slices": _slices(evaluation, order),
@@ -94,8 +96,21 @@ def _view(evaluation: Evaluation, material: Material, title: str) -> dict[str, A
         "estimate": format_estimate,
         "value": format_value,
         "plain": plain,
+        "p_value": format_p,
+        "counted": counted,
+        "criteria_words": criteria_words,
+        "some_of": some_of,
         "alpha": _ALPHA,
     }
+
+
+def _notes(judges: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what is known of the judges' worth, each note once with the judges it is about."""
+    labels = _labels(judges)
+    about: dict[str, list[str]] = {}
+    for judge in judges:
+        about.setdefault(judge_note(judge), []).append(labels[judge])
+    return [(", ".join(names), note) for note, names in about.items()]
 
 
 def _labels(judges: Sequence[str]) -> dict[str, str]:
@@ -144,7 +159,7 @@ def _scatters(
 ) -> list[tuple[str, Axis, Axis, list[_Scatter]]]:
     by_policy: dict[str, list[tuple[str, float]]] = {policy: [] for policy in order}
     for reply in material.replies:
-        if not material.cases[reply.case_id].flags:
+        if not material.cases[reply.case_id].flags and says_something(reply.text):
             by_policy[reply.policy].append((reply.id, float(len(tokens(reply.text)))))
     relations = {(one.judge, one.policy): one for one in evaluation.lengths}
     shown = []

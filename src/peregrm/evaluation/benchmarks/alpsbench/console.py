@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from peregrm.evaluation.benchmarks.alpsbench.result import BLIND, MethodRow, Task1Result
+from peregrm.evaluation.benchmarks.common import print_table
 from peregrm.evaluation.console import print_text
 from peregrm.evaluation.report import format_value
 from peregrm.evaluation.statistics import Estimate
@@ -20,26 +20,14 @@ _HEAD = ("", "method", "n", "score [95 %]", "F1", "P", "R", "quality", "items", 
 
 def print_task1(console: Console, result: Task1Result) -> None:
     """Print the methods, their scores by language, and what the columns mean."""
-    _print_table(console, "AlpsBench task 1: memory extraction, 0 to 100", _HEAD, [_cells(row) for row in result.rows])
+    title = "AlpsBench task 1: memory extraction, 0 to 100"
+    print_table(console, title, _HEAD, [_cells(row) for row in result.rows], names=2)
     languages = [name for name, _ in result.rows[0].languages]
     head = ("method", *(f"{name} ({count})" for name, count in zip(languages, _counts(result), strict=True)))
     body = [(row.method, *(_interval(estimate) for _, estimate in row.languages)) for row in result.rows]
-    _print_table(console, "The same by language (packets)", head, body)
+    print_table(console, "The same by language (packets)", head, body)
     for line in (_basis(result), _agreement(result), *_failures(result), *_floor(result)):
         print_text(console, line)
-
-
-def _print_table(console: Console, title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, title=title, title_justify="left", title_style="bold")
-    for name in head:
-        table.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
-    for cells in body:
-        table.add_row(*map(Text, cells))
-    console.print(table)
 
 
 def _cells(row: MethodRow) -> tuple[str, ...]:

@@ -11,13 +11,13 @@ A label is the text of the right choice.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from peregrm.errors import InputError
-from peregrm.evaluation.benchmarks.common import data_file
+from peregrm.evaluation.benchmarks.common import data_file, read_once
 from peregrm.histories.base import Row, required
-from peregrm.histories.files import read_rows
 from peregrm.histories.turns import text_id
 from peregrm.records import Part
 
@@ -71,16 +71,9 @@ def read_emobench(folder: Path, tasks: Sequence[str] = TASKS, languages: Sequenc
 
     Raises `InputError`, naming file and line, for an item that cannot be read or stands there twice, and where there is none.
     """
-    items: dict[str, Item] = {}
-    for task in tasks:
-        for row in read_rows(task_file(folder, task)):
-            if isinstance(row, InputError):
-                raise row
-            item = _item(row, task)
-            if item.item_id in items:
-                raise InputError(f"{row.where}: item {item.item_id} stands there twice")
-            items[item.item_id] = item
-    chosen = [item for item in items.values() if item.language in languages]
+    sources = ((task_file(folder, task), partial(_item, task=task)) for task in tasks)
+    items = read_once(sources, lambda item: item.item_id, "item")
+    chosen = [item for item in items if item.language in languages]
     if not chosen:
         raise InputError(f"{folder}: holds no item of {', '.join(tasks)} in {', '.join(languages)}")
     return chosen

@@ -9,12 +9,12 @@ Left out on purpose: `base_biaozhu`, which is the card once more, for annotators
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from peregrm.errors import InputError
-from peregrm.evaluation.benchmarks.common import data_file
+from peregrm.evaluation.benchmarks.common import data_file, read_once
 from peregrm.histories.base import Row, optional, required
-from peregrm.histories.files import read_rows
 from peregrm.histories.turns import text_id
 from peregrm.records import Part
 
@@ -45,16 +45,8 @@ def read_cards(folder: Path, languages: Sequence[str] = LANGUAGES) -> list[Card]
 
     Raises `InputError`, naming the record, for one that cannot be read or stands there twice.
     """
-    cards: dict[str, Card] = {}
-    for language in languages:
-        for row in read_rows(card_file(folder, language)):
-            if isinstance(row, InputError):
-                raise row
-            card = _card(row, language)
-            if card.card_id in cards:
-                raise InputError(f"{row.where}: card {card.card_id} stands there twice")
-            cards[card.card_id] = card
-    return list(cards.values())
+    sources = ((card_file(folder, language), partial(_card, language=language)) for language in languages)
+    return read_once(sources, lambda card: card.card_id, "card")
 
 
 def _card(row: Row, language: str) -> Card:

@@ -10,15 +10,15 @@ A is the person, B the one who answers and whom the model takes over. Left out o
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from peregrm.errors import InputError
-from peregrm.evaluation.benchmarks.common import data_file
+from peregrm.evaluation.benchmarks.common import data_file, read_once
 from peregrm.histories.base import Row, optional, required
-from peregrm.histories.files import read_rows
 from peregrm.histories.turns import text_id
 from peregrm.records import Part, Turn
 
@@ -84,16 +84,12 @@ def read_questions(folder: Path) -> list[Question]:
 
     Raises `InputError`, naming file and line, for one that cannot be read or stands there twice.
     """
-    questions: dict[str, Question] = {}
-    for path in question_files(folder):
-        for row in read_rows(path):
-            if isinstance(row, InputError):
-                raise row
-            question = _question(row, "hard" if "hard" in path.stem else "normal" if "normal" in path.stem else "")
-            if question.question_id in questions:
-                raise InputError(f"{row.where}: question {question.question_id} stands there twice")
-            questions[question.question_id] = question
-    return list(questions.values())
+    sources = ((path, partial(_question, difficulty=_difficulty(path))) for path in question_files(folder))
+    return read_once(sources, lambda question: question.question_id, "question")
+
+
+def _difficulty(path: Path) -> str:
+    return "hard" if "hard" in path.stem else "normal" if "normal" in path.stem else ""
 
 
 def _question(row: Row, difficulty: str) -> Question:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from peregrm.evaluation.benchmarks.common import format_interval, print_table
 from peregrm.evaluation.console import print_text
 from peregrm.evaluation.report import format_value
 
@@ -18,24 +18,26 @@ if TYPE_CHECKING:
 __all__ = ["print_retrieval", "print_tuned"]
 
 _RANKS = ("store", "recall at 1", "at 5", "at 10", "MRR")
-_SILENCE = ("store", "own", "candidates", "others", "withheld", "ms/note", "ms/search", "bytes/note")
+_SILENCE = ("store", "own", "any", "others", "withheld")
+_COSTS = ("store", "CPU ms a note", "CPU ms a search", "bytes a note")
 
 
 def print_retrieval(console: Console, result: RetrievalResult) -> None:
     """Print the stores and what the columns mean."""
-    _print_table(console, "Where the right memory stands", _RANKS, [_ranks(row) for row in result.rows])
+    print_table(console, "Where the right memory stands", _RANKS, [_ranks(row) for row in result.rows])
     print_text(
         console,
         f"{result.queries} queries, {result.candidates:.0f} different candidates each, one of them right. A memory that is not found has "
         "no rank. Intervals: 95 %, clustered by the user who asks.",
     )
-    _print_table(console, "Whether anything is found", _SILENCE, [_silence(row) for row in result.rows])
+    print_table(console, "Whether anything is found", _SILENCE, [_silence(row) for row in result.rows])
     print_text(
         console,
         "own: share of queries whose right memory is among the first five found in the user's own few memories. The others are shares "
-        "of queries for which anything was found: candidates, among them; others, among the memories of another user "
+        "of queries for which anything was found: any, among the candidates; others, among the memories of another user "
         f"({result.pairs} pairs), none of them relevant; withheld, among the candidates without the right one.",
     )
+    print_table(console, "What it takes", _COSTS, [_costs(row) for row in result.rows])
     for row in result.rows:
         if row.gain_at_5 is not None and row.gain_mrr is not None:
             print_text(
@@ -59,19 +61,6 @@ def print_tuned(console: Console, tuned: Tuned) -> None:
     )
 
 
-def _print_table(console: Console, title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, title=title, title_justify="left", title_style="bold")
-    for name in head:
-        table.add_column(name, justify="left" if name == "store" else "right", overflow="fold")
-    for cells in body:
-        table.add_row(*map(Text, cells))
-    console.print(table)
-
-
 def _ranks(row: StoreRow) -> tuple[str, ...]:
     return (row.store, *map(_share, (row.recall_at_1, row.recall_at_5, row.recall_at_10, row.mrr)))
 
@@ -80,6 +69,12 @@ def _silence(row: StoreRow) -> tuple[str, ...]:
     return (
         row.store,
         *map(_share, (row.own, row.answered, row.others, row.withheld)),
+    )
+
+
+def _costs(row: StoreRow) -> tuple[str, ...]:
+    return (
+        row.store,
         format_value(row.add_ms, 1),
         format_value(row.search_ms, 1),
         "—" if row.bytes_a_note is None else f"{row.bytes_a_note:.0f}",
@@ -87,9 +82,7 @@ def _silence(row: StoreRow) -> tuple[str, ...]:
 
 
 def _share(estimate: Estimate) -> str:
-    if estimate.mean is None or estimate.low is None or estimate.high is None:
-        return format_value(estimate.mean, 2)
-    return f"{estimate.mean:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    return format_interval(estimate, 2) if estimate.low is not None else format_value(estimate.mean, 2)
 
 
 def _signed(estimate: Estimate) -> str:

@@ -13,11 +13,12 @@ __all__ = ["RetrievalResult", "StoreRow"]
 class StoreRow(Part):
     """One store.
 
-    `recall_at_1`, `_5`, `_10`: share of queries whose right memory is among the first; `mrr`: mean of one over its rank, 0 where it was not
-    found at all. `answered`: share of queries for which anything was found among the candidates. `others`: share of queries for which
-    anything was found among the memories of another user (none of them is relevant); `withheld`: the same for the candidates without the
-    right one. `gain_at_5` and `gain_mrr`: what the reference store has over this one, on the same queries. `add_ms` and `search_ms`: of
-    one note and of one search among the candidates; `bytes_a_note`: in the file; None where it keeps none. `failures`: of adding, by kind.
+    `recall_at_1`, `_5`, `_10`: share of queries whose right memory is among the first; `mrr`: mean of one over its rank, 0 where it was
+    not found at all. `answered`: share of queries for which anything was found among the candidates. `others`: share of queries for
+    which anything was found among the memories of another user (none of them is relevant); `withheld`: the same for the candidates
+    without the right one. `gain_at_5` and `gain_mrr`: what the reference store has over this one, on the same queries. `add_ms` and
+    `search_ms`: CPU milliseconds of one note and of one search among the candidates; `bytes_a_note`: in the file; None where it keeps
+    none. `failures`: of adding, by kind.
     """
 
     store: str

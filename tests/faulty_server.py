@@ -13,9 +13,11 @@ import random
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from aiohttp import web
+
+from own_server import OwnServer
 
 MARKER = re.compile(r"\[\[(\d+)\]\]")
 _QUALITY = re.compile(r"The quality is (\w+)\.")
@@ -70,7 +72,7 @@ class Fault:
 Plan = Callable[[Question], Fault | None]
 
 
-class JudgeServer:
+class JudgeServer(OwnServer):
     """Listens on 127.0.0.1; `plan` says which question meets which fault; `samples` is K; `gives_n` whether it takes `n`."""
 
     def __init__(self, plan: Plan | None = None, *, samples: int = 1, gives_n: bool = True) -> None:
@@ -81,11 +83,8 @@ class JudgeServer:
         self.asked: list[Question] = []
         self.bodies: list[dict[str, Any]] = []
         self.criteria_given = 0
-        self.url = ""
         self._schemas: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._handle)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        super().__init__()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -126,17 +125,6 @@ class JudgeServer:
         else:
             (marker,) = question.markers
             self.given[marker, question.aspect, seed] = verdict
-
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}/v1"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
 
 
 def question_of(body: dict[str, Any], schema: dict[str, Any]) -> Question:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import ssl
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+import faulty_server as faulty
 from peregrm.dimensions import BYSTANDER_PARTS, EMPATHY
-from peregrm.models import endpoint
 from peregrm.models.base import Model
 from peregrm.models.cache import CachedModel, CallCache
 from peregrm.models.endpoint import EndpointModel
@@ -26,12 +22,20 @@ from peregrm.records import Case, Criteria, Judgement, Reply
 from peregrm.reward.base import Scored
 from peregrm.reward.peregrm import PereGRM
 
-_spec = importlib.util.spec_from_file_location("faulty_server", Path(__file__).with_name("faulty_server.py"))
-assert _spec is not None
-assert _spec.loader is not None
-faulty = importlib.util.module_from_spec(_spec)
-sys.modules["faulty_server"] = faulty
-_spec.loader.exec_module(faulty)
+__all__ = [
+    "GUARD_S",
+    "LOST",
+    "BuildReply",
+    "Plan",
+    "Run",
+    "assert_same_but_lost",
+    "assert_same_values",
+    "check",
+    "faulty",
+    "meets",
+    "run",
+    "values_of",
+]
 
 GUARD_S = 60.0
 """Far above every deadline set here: who runs into it has hung."""
@@ -40,18 +44,6 @@ BuildReply = Callable[..., Reply]
 Plan = Callable[[Any], Any]
 LOST = "01"
 """The marker of the reply that meets the fault."""
-
-
-@pytest.fixture(scope="module")
-def tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
-@pytest.fixture(autouse=True)
-def _fast(monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLContext) -> None:
-    """Wait little between tries, and do not read the certificates anew for every client: nothing here speaks TLS."""
-    monkeypatch.setattr(endpoint, "_FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(ssl, "create_default_context", lambda *_, **__: tls)
 
 
 @dataclass
@@ -95,24 +87,6 @@ async def run(
         finally:
             await model.aclose()
     return Run(grm, server, criteria, list(scored))
-
-
-@pytest.fixture(scope="module")
-def baselines() -> dict[tuple[Any, ...], Run]:
-    return {}
-
-
-@pytest.fixture
-def unharmed(case: Case, reply_of: BuildReply, baselines: dict[tuple[Any, ...], Run]) -> Callable[..., Any]:
-    """Return the same run without faults, made once."""
-
-    async def get(**settings: Any) -> Run:
-        key = tuple(sorted(settings.items()))
-        if key not in baselines:
-            baselines[key] = await run(case, reply_of, **settings)
-        return baselines[key]
-
-    return get
 
 
 def values_of(judgement: Judgement) -> dict[str, list[float]] | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
+
+from own_server import OwnServer
 
 Behaviour = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -117,7 +119,7 @@ def choices_body(*contents: str | dict[str, Any] | None, tokens: int = 3) -> dic
     return {"model": "served-model", "choices": choices, "usage": usage}
 
 
-class FakeServer:
+class FakeServer(OwnServer):
     """Plays `behaviours` in order, then `default` for ever; `bodies` and `headers` hold what came in."""
 
     def __init__(self, *behaviours: Behaviour, default: Behaviour | None = None) -> None:
@@ -125,10 +127,7 @@ class FakeServer:
         self.default = default or reply()
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.url = ""
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._handle)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        super().__init__()
 
     @property
     def calls(self) -> int:
@@ -140,14 +139,3 @@ class FakeServer:
         self.headers.append(dict(request.headers))
         behaviour = self.behaviours.pop(0) if self.behaviours else self.default
         return await behaviour(request, body)
-
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}/v1"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
