@@ -441,7 +441,7 @@ async def test_a_real_model_that_can_little_does_no_harm(
     name: str, turns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("block", "linked", "levels"):  # it would ramble up to the limit
-        monkeypatch.setattr(f"peregrm.memory.{module}._ANSWER_TOKENS", 120)
+        monkeypatch.setattr(f"peregrm.memory.{module}._ANSWER_TOKENS", 60)
     talk = [
         "my brother Tom lives in Lyon",
         "peanuts make me ill",
