@@ -80,7 +80,9 @@ async def measure(judge: str, mode: Mode, pairs: Sequence[Pair], options: argpar
     used = opened.ledger.used_usage()
     replies = [one for _, group in scored for one in group]
     kinds = sorted(j.failure.kind for one in replies for j in one.judgements if j.failure is not None)
-    kinds += sorted(f"not judged: {one.failure.kind}" for one in replies if one.failure is not None and not one.judgements)
+    kinds += sorted(
+        f"not judged: {one.failure.kind}" for one in replies if one.failure is not None and not one.judgements
+    )
     return ModeResult(
         mode=mode,
         judge=opened.model.name,
