@@ -45,6 +45,19 @@ class SchemaServer:
     def starts(self) -> list[str]:
         return [line[1] for line in self.lines() if line[0] == "start"]
 
+    def done(self) -> list[str]:
+        return [line[1] for line in self.lines() if line[0] == "done"]
+
+    def hold_at(self, questions: int | None) -> None:
+        """Answer no more questions of this log than so many; None: all."""
+        hold = self.log.with_name(f"{self.log.name}.hold")
+        if questions is None:
+            hold.unlink(missing_ok=True)
+            return
+        new = hold.with_suffix(".new")
+        new.write_text(str(questions))
+        new.replace(hold)
+
 
 @contextmanager
 def servers(folder: Path) -> Iterator[Callable[..., SchemaServer]]:

@@ -2,7 +2,8 @@
 
 Run as a script: `python schema_server.py LOG [DELAY_SECONDS]`. It says its port on standard output. Each request appends `start KEY`
 and `done KEY HASH_OF_ANSWER` to LOG, the latter only after the answer was written to the socket, so that a test can follow calls over
-several processes and kills.
+several processes and kills. While a file `LOG.hold` is there, no more questions of this log are answered than the number in it, so that
+what a test interrupts is under way then, however slow the machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
 
 WORDS = [
     "morning",
@@ -129,9 +132,28 @@ class Handler(BaseHTTPRequestHandler):
     log_path = ""
     delay = 0.0
     lock = threading.Lock()
+    given: ClassVar[set[str]] = set()
+
+    def take_turn(self, key: str) -> None:
+        """Wait until this question may be answered."""
+        while not self.may_answer(key):
+            time.sleep(0.01)
+
+    def may_answer(self, key: str) -> bool:
+        try:
+            most = int(Path(f"{self.log_path}.hold").read_text())
+        except FileNotFoundError:
+            most = sys.maxsize
+        with self.lock:
+            if key not in self.given and len(self.given) >= most:
+                return False
+            self.given.add(key)
+            return True
 
     def note(self, what: str, key: str) -> None:
         with self.lock, open(self.log_path, "a", encoding="utf-8") as log:
+            if not log.tell():
+                self.given.clear()
             log.write(f"{what} {key}\n")
 
     def do_POST(self) -> None:
@@ -139,6 +161,7 @@ class Handler(BaseHTTPRequestHandler):
         key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
         self.note("start", key)
         time.sleep(self.delay)
+        self.take_turn(key)
         text = answer(body)
         payload = json.dumps(
             {

@@ -147,15 +147,18 @@ def test_judged_by_one_and_then_by_two_is_judged_by_two(here: Any, finished: Any
 def test_a_killed_evaluation_goes_on_to_the_same_figures(
     here: Any, finished: Any, tmp_path: Path, start_server: Callable[..., Any]
 ) -> None:
-    slow = start_server("slow", 0.05)
+    slow = start_server("slow")
+    slow.hold_at(4)
     command = ["evaluate", str(finished.out), "-o", str(tmp_path / "one"), "--judge", slow.spec]
     process = subprocess.Popen([sys.executable, "-m", "peregrm.cli", *command], stderr=subprocess.DEVNULL)
     for _ in range(600):
-        if len([line for line in slow.lines() if line[0] == "done"]) >= 4:
+        if len(slow.done()) == 4:
             break
         time.sleep(0.05)
+    assert len(slow.done()) == 4
     process.kill()
     process.wait()
+    slow.hold_at(None)
     assert not (tmp_path / "one" / "evaluation.json").exists()
     assert here(*command).code == 0
     assert here(*command[:3], str(tmp_path / "two"), *command[4:]).code == 0

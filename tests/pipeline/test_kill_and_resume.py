@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
-from peregrm.models.base import Completion
+from stored_calls import stored_answers
 
 OF_THE_PROCESS = {"ledger.json", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm"}
 KILL_AT = (0.15, 0.5, 0.85)
@@ -21,15 +19,6 @@ KILL_AT = (0.15, 0.5, 0.85)
 def artifacts(directory: Path) -> dict[str, bytes]:
     files = (path for path in directory.rglob("*") if path.is_file() and path.name not in OF_THE_PROCESS)
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in files}
-
-
-def stored_answers(directory: Path) -> set[str]:
-    """Return the hashes of the answers that are safely on disk."""
-    with closing(sqlite3.connect(directory / "calls.sqlite")) as database, database:
-        table = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchone()[0]
-        rows = database.execute(f"SELECT completion FROM {table}").fetchall()
-    texts = [Completion.model_validate_json(row[0]).text for row in rows]
-    return {hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts}
 
 
 def test_killed_run_ends_with_the_same_bytes_and_repeats_no_finished_call(
@@ -49,6 +38,7 @@ def test_killed_run_ends_with_the_same_bytes_and_repeats_no_finished_call(
     killed = tmp_path / "killed"
     finished_before: list[tuple[int, set[str]]] = []
     for share in KILL_AT:
+        server.hold_at(math.ceil(share * total))
         process = subprocess.Popen(
             [sys.executable, "-m", "peregrm.cli", *command, "-o", str(killed)],
             stdout=subprocess.DEVNULL,
@@ -62,6 +52,7 @@ def test_killed_run_ends_with_the_same_bytes_and_repeats_no_finished_call(
         time.sleep(0.2)
         finished_before.append((len(server.starts()), stored_answers(killed)))
 
+    server.hold_at(None)
     resumed = peregrm(*command, "-o", killed)
     assert resumed.returncode == 0, resumed.stderr
     assert artifacts(killed) == artifacts(whole)
