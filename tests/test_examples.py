@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -20,25 +20,46 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 POLICIES = ["gold personalized", "gold generic", "gold cold", "gold mismatched"]
 
 
-def read_lines(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (EXAMPLES / name).read_text(encoding="utf-8").splitlines()]
+class Part(NamedTuple):
+    """The sample, or the users beside it: how many write which language, and how short a history and a session may be."""
+
+    folder: Path
+    languages: dict[str, int]
+    sessions: int
+    turns: int
 
 
-@pytest.fixture(scope="module")
-def histories() -> dict[str, dict[str, Any]]:
-    paths = sorted((EXAMPLES / "histories").glob("*.json"))
+PARTS = [Part(EXAMPLES, {"en": 10, "zh": 2}, 4, 6), Part(EXAMPLES / "more", {"en": 32, "zh": 4}, 2, 4)]
+
+
+def read_histories(folder: Path) -> dict[str, dict[str, Any]]:
+    paths = sorted((folder / "histories").glob("*.json"))
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
+@pytest.fixture(scope="module", params=PARTS, ids=["sample", "more"])
+def part(request: pytest.FixtureRequest) -> Part:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def gold() -> Gold:
-    return read_gold(EXAMPLES / "gold.jsonl")
+def histories(part: Part) -> dict[str, dict[str, Any]]:
+    return read_histories(part.folder)
 
 
-def test_twelve_users_ten_english_two_chinese(histories: dict[str, dict[str, Any]]) -> None:
-    assert len(histories) == 12
+@pytest.fixture(scope="module")
+def gold(part: Part) -> Gold:
+    return read_gold(part.folder / "gold.jsonl")
+
+
+def test_nobody_is_in_both_parts() -> None:
+    first, second = (read_histories(part.folder) for part in PARTS)
+    assert not set(first) & set(second)
+
+
+def test_as_many_users_of_each_language_as_the_readme_says(part: Part, histories: dict[str, dict[str, Any]]) -> None:
     assert all(history["user_id"] == name for name, history in histories.items())
-    assert Counter(history["language"] for history in histories.values()) == {"en": 10, "zh": 2}
+    assert Counter(history["language"] for history in histories.values()) == part.languages
 
 
 def test_users_write_the_language_they_are_said_to(histories: dict[str, dict[str, Any]]) -> None:
@@ -48,21 +69,21 @@ def test_users_write_the_language_they_are_said_to(histories: dict[str, dict[str
         assert share > 0.7 if history["language"] == "zh" else share == 0
 
 
-def test_four_to_six_dated_sessions_in_order(histories: dict[str, dict[str, Any]]) -> None:
+def test_dated_sessions_in_order(part: Part, histories: dict[str, dict[str, Any]]) -> None:
     every_id = [session["session_id"] for history in histories.values() for session in history["sessions"]]
     assert len(set(every_id)) == len(every_id)
     for history in histories.values():
         dates = [session["date"] for session in history["sessions"]]
-        assert 4 <= len(dates) <= 6
+        assert part.sessions <= len(dates) <= 6
         assert all(earlier < later for earlier, later in pairwise(dates))
         assert all(len(date) == 10 for date in dates)
 
 
-def test_six_to_twenty_turns_that_alternate(histories: dict[str, dict[str, Any]]) -> None:
+def test_turns_that_alternate(part: Part, histories: dict[str, dict[str, Any]]) -> None:
     for history in histories.values():
         for session in history["sessions"]:
             roles = [turn["role"] for turn in session["turns"]]
-            assert 6 <= len(roles) <= 20
+            assert part.turns <= len(roles) <= 20
             assert roles == (["user", "assistant"] * 10)[: len(roles)]
             assert all(turn["text"].strip() == turn["text"] != "" for turn in session["turns"])
 
@@ -86,9 +107,9 @@ def test_every_curated_quote_stands_in_its_user_turn(gold: Gold, histories: dict
             assert evidence.quote in turn["text"]
 
 
-def test_curated_memories_are_kept_and_labelled(gold: Gold) -> None:
+def test_curated_memories_are_kept_and_labelled(part: Part, gold: Gold) -> None:
     counts = Counter(memory.user_id for memory in gold.memories.values())
-    assert len(counts) == 12
+    assert len(counts) == sum(part.languages.values())
     assert all(10 <= count <= 18 for count in counts.values())
     for memory in gold.memories.values():
         assert (memory.status, memory.method) == ("kept", "curated")
@@ -97,8 +118,8 @@ def test_curated_memories_are_kept_and_labelled(gold: Gold) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("memories.jsonl", Memory), ("gold.jsonl", GoldCase)])
-def test_ids_on_file_are_those_of_the_content(name: str, kind: type[Memory] | type[GoldCase]) -> None:
-    lines = read_lines(name)
+def test_ids_on_file_are_those_of_the_content(part: Part, name: str, kind: type[Memory] | type[GoldCase]) -> None:
+    lines = [json.loads(line) for line in (part.folder / name).read_text(encoding="utf-8").splitlines()]
     assert [line["id"] for line in lines] == [kind.model_validate(line).id for line in lines]
 
 
