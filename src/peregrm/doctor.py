@@ -9,6 +9,7 @@ from typing import NamedTuple
 from peregrm.errors import PeregrmError
 from peregrm.histories import readers
 from peregrm.models.base import Message, Request
+from peregrm.models.heads import head_name, is_head
 from peregrm.models.ledger import Ledger
 from peregrm.models.registry import describe, open_model
 from peregrm.settings import Settings
@@ -36,7 +37,19 @@ async def examine(settings: Settings, spec: str | None) -> list[Finding]:
     findings += [_package(name, optional=True) for name in _EMBEDDED]
     findings += [Finding(f"format {r.name}", good=True, detail=r.description) for r in readers()]
     specs = [spec] if spec else [settings.run.model, settings.run.judge_or_model, *settings.models]
-    return findings + [await _model(one, settings) for one in dict.fromkeys(specs)]
+    return findings + [_head(one) if is_head(one) else await _model(one, settings) for one in dict.fromkeys(specs)]
+
+
+def _head(spec: str) -> Finding:
+    """Load a trained head, which cannot be asked a question."""
+    from peregrm.reward.heads.judge import opened_head
+
+    try:
+        name = head_name(spec)
+        card = opened_head(name).card
+    except PeregrmError as error:
+        return Finding(f"judge {spec}", good=False, detail=str(error))
+    return Finding(f"judge {spec}", good=True, detail=f"{name}: trained on {card.pairs} pairs of {card.users} users")
 
 
 def _package(name: str, *, optional: bool) -> Finding:

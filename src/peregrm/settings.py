@@ -108,7 +108,7 @@ class RunSettings(_Section):
     """The model that builds cases and writes replies."""
 
     judge: Annotated[str, Field(min_length=1)] | None = None
-    """The model that writes criteria and judges. None: the same as `model`."""
+    """What writes criteria and judges. None: the same as `model` where that is set, else `head`, the small trained one."""
 
     memories: Literal["auto", "extractive", "model"] = "auto"
     """How memories are found: the user's own sentences, by the model, or chosen by what the model can do."""
@@ -138,7 +138,7 @@ class RunSettings(_Section):
     """Situations asked for per user. 0: hand-written cases only."""
 
     reasons: Literal["auto", "yes", "no"] = "auto"
-    """Whether the judge gives a sentence of reasons before its scores. `auto`: all but the embedded one do."""
+    """Whether the judge gives a sentence of reasons before its scores. `auto`: all but the embedded one and trained heads do."""
 
     samples: Annotated[int, Field(ge=1)] = 1
     """Judge trials per reply, the K of the reward."""
@@ -164,6 +164,10 @@ class RunSettings(_Section):
     judge_temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     """Sampling temperature of the judge where it has several trials; a single trial is drawn at 0."""
 
+    cards: Annotated[tuple[Annotated[str, Field(min_length=1)], ...] | None, BeforeValidator(_as_tuple)] = None
+    """Judge cards, or folders that hold them, whose verdicts stand beside a judge's scores. None: the folder `peregrm-validation` of the
+    current folder, where it exists. Cards that come with the package are always looked at, last."""
+
     @model_validator(mode="after")
     def _trials_differ(self) -> RunSettings:
         if self.samples > 1 and not self.judge_temperature:
@@ -172,8 +176,8 @@ class RunSettings(_Section):
 
     @property
     def judge_or_model(self) -> str:
-        """The judge, which is the model where none is set."""
-        return self.judge or self.model
+        """The judge, which is the model where none is set, and the trained head where no model is set either."""
+        return self.judge or (self.model if "model" in self.model_fields_set else "head")
 
 
 class Settings(_Section):
@@ -208,8 +212,8 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     except ValidationError as error:
         raise SettingsError("; ".join(_problems(error, source, flags))) from None
     for name in settings.models:
-        if name == "embedded" or not name or "@" in name or ":" in name:
-            raise SettingsError(f"{source}: models.{name}: a name is not `embedded` and has no `@` or `:`")
+        if name in ("embedded", "head") or not name or "@" in name or ":" in name:
+            raise SettingsError(f"{source}: models.{name}: a name is not `embedded` or `head` and has no `@` or `:`")
     return settings
 
 

@@ -129,7 +129,7 @@ def test_whatever_changes_the_answers_changes_the_name() -> None:
     assert model_name("m", Settings(models={"m": moved})) == names[0]
 
 
-@pytest.mark.parametrize("spec", ["", "gpt", "gguf:", "@http://h/v1", "@", "head:x"])
+@pytest.mark.parametrize("spec", ["", "gpt", "gguf:", "@http://h/v1", "@", "header"])
 def test_an_unknown_model_lists_what_is_possible(spec: str) -> None:
     with pytest.raises(SettingsError) as error:
         open_model(spec, SETTINGS, cache=None, ledger=Ledger())

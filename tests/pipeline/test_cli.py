@@ -18,6 +18,7 @@ from peregrm import __version__
 COMMANDS = [
     "run", "build", "read", "select", "memories", "persona", "situations", "queries", "inspect", "criteria", "reply", "score",
     "report", "explain", "evaluate", "compare", "serve", "validate", "benchmark", "safety", "export", "import", "show", "forget", "doctor",
+    "study", "train",
 ]  # fmt: skip
 NOBODY = "m@http://127.0.0.1:9/v1"
 

@@ -1,77 +1,75 @@
-"""`peregrm validate --attacks` over scripted judges with a planted weakness, and as a command over a real run."""
+"""`peregrm validate`: parts one after another, one card that is widened and never mixed, and the command over a real run."""
 
 from __future__ import annotations
 
 import json
-import random
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from peregrm.errors import DependencyError, InputError
-from peregrm.evaluation.attacks import Attack, attacks, families
+from attack_parts import SPEC, by_its_honest_part, judge_by, six_users
+from peregrm.errors import ArtifactError, DependencyError, FailureBudgetExceeded, InputError, SettingsError
 from peregrm.evaluation.attacks.measure import AttackResult
+from peregrm.evaluation.statistics import Estimate
+from peregrm.evaluation.validity.card import PARTS, Figure, Finding, JudgeCard, PartName
 from peregrm.mapping import NoProgress
-from peregrm.models.base import Request
 from peregrm.models.cache import CachedModel
 from peregrm.models.scripted import ScriptedModel
 from peregrm.pipeline import validate
-from peregrm.pipeline.material import Material, choose_cases, read_material, sample_material
-from peregrm.pipeline.reply_files import Dataset
-from peregrm.pipeline.validate import AttackOptions, measure_attacks, plan_attacks
+from peregrm.pipeline.material import Material, read_material, sample_material
+from peregrm.pipeline.validate import Asked, ValidationRun, check_failures, is_model, plan_validation, validate_judge
+from peregrm.pipeline.validity.context import Context
+from peregrm.pipeline.validity.registry import MEASURES
 from peregrm.records import Case, Judgement, Reply
 from peregrm.reward.options import RewardOptions
 from peregrm.settings import Settings
 from peregrm.store import read_records
 
-GOOD = "No, you are not daft. Tell Tom the time, once, and eat without him if he is late."
-BAD = "I am so sorry that you feel this way about a dinner."
-SPEC = "scripted@http://127.0.0.1:9/v1"
-Score = Callable[[str], int | None]
+Answer = Finding | Exception
+FIGURE = Figure(name="a figure", estimate=Estimate(mean=0.5, low=0.4, high=0.6, n=9, users=3, asked=9), reference=0.5)
 
 
 @pytest.fixture(scope="session")
 def material(case: Case) -> Material:
-    """Six users with two cases each; a good and a bad reply, the latter known to be the worse."""
-    cases = [
-        case.model_copy(update={"user_id": f"user-{n // 2}", "query": f"{case.query} That is dinner number {n}."})
-        for n in range(12)
-    ]
-    replies = [
-        Reply(case_id=c.id, policy=name, text=text) for c in cases for name, text in (("good", GOOD), ("bad", BAD))
-    ]
-    ranks = {reply.id: 1 if reply.text == GOOD else 2 for reply in replies}
-    return Material(Dataset({c.id: c for c in cases}, {}), replies, ranks)
+    return six_users(case)
 
 
-def reply_in(request: Request) -> str:
-    """Return the reply that stands in the fence at the end of a prompt."""
-    (tag,) = re.findall(r"</(reply-[0-9a-f]+)>\Z", request.messages[1].content)
-    return request.messages[1].content.rsplit(f"<{tag}>\n", 1)[1].removesuffix(f"\n</{tag}>")
-
-
-def filled(schema: dict[str, Any], score: int) -> Any:
-    """Return the answer that fits the schema and holds this score of 1 to 5 everywhere."""
-    if schema.get("type") == "object":
-        return {name: filled(part, score) for name, part in schema["properties"].items()}
-    if schema.get("type") == "integer":
-        return score if schema["maximum"] == 5 else 4 * score
-    return "It is what it is."
+def found(part: PartName, **changes: Any) -> Finding:
+    usual = {"part": part, "verdict": "good", "words": (f"{part} holds.",), "figures": (FIGURE,)}
+    return Finding.model_validate({**usual, **changes})
 
 
 @pytest.fixture
-def judged_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Score], ScriptedModel]:
-    """Let a judge score replies by `score`, which gives 1 to 5, or None for an answer that cannot be read."""
+def parts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[PartName, Answer]], list[str]]:
+    """Let parts give these findings or errors instead of measuring; returns the list of what was asked of them."""
 
-    def use(score: Score) -> ScriptedModel:
-        def answer(request: Request) -> str:
-            given = score(reply_in(request))
-            return "I would rather not say." if given is None else json.dumps(filled(request.json_schema or {}, given))
+    def use(answers: Mapping[PartName, Answer]) -> list[str]:
+        asked: list[str] = []
 
-        judge = ScriptedModel(answer, name="judge-1")
+        def measured_by(part: PartName) -> Any:
+            async def measure(context: Context, per_family: int | None = 1) -> Finding:
+                asked.append(part)
+                answer = answers[part]
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
+
+            return measure
+
+        monkeypatch.setattr(validate, "MEASURES", {part: measured_by(part) for part in answers})
+        monkeypatch.setattr(validate, "measure_attacks", measured_by("attacks"))
+        return asked
+
+    return use
+
+
+@pytest.fixture
+def is_judge(monkeypatch: pytest.MonkeyPatch) -> Callable[[ScriptedModel], ScriptedModel]:
+    """Let every model mean this judge."""
+
+    def use(judge: ScriptedModel) -> ScriptedModel:
         monkeypatch.setattr(
             validate, "open_model", lambda spec, settings, *, cache, ledger: CachedModel(judge, cache, ledger)
         )
@@ -80,194 +78,166 @@ def judged_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Score], ScriptedMode
     return use
 
 
-def by_its_honest_part(reply: str) -> int:
-    return 4 if GOOD in reply else 2
+@pytest.fixture
+def judge(is_judge: Callable[[ScriptedModel], ScriptedModel]) -> ScriptedModel:
+    return is_judge(judge_by(by_its_honest_part))
 
 
-def has_attack_of(family: str) -> Callable[[str], bool]:
-    """Tell a reply with an attack of the family, by its first words."""
-    starts = [attack.text.strip()[:30] for attack in attacks() if attack.family == family]
-    return lambda reply: any(start in reply for start in starts)
+async def validated(
+    material: Material, out: Path, *chosen: PartName, must: bool = True, said: list[str] | None = None, **changes: Any
+) -> ValidationRun:
+    options = RewardOptions(judges=(SPEC,), criteria="composed", **changes.pop("options", {}))
+    asked = Asked(parts=chosen, must=frozenset(chosen if must else ()), **{"cases": 2, **changes})
+    say = (lambda line: None) if said is None else said.append
+    return await validate_judge(material, options, Settings(), asked, out=out, progress=NoProgress(), say=say)
 
 
-async def measured(material: Material, out: Path, **asked: Any) -> AttackResult:
-    options = RewardOptions(judges=(SPEC,), criteria="composed", reward=asked.pop("mode", "shared"))
-    asked = {"cases": 6, **asked}
-    run = await measure_attacks(material, options, Settings(), AttackOptions(**asked), out=out, progress=NoProgress())
-    return run.result
-
-
-async def test_a_judge_that_reads_only_the_honest_part_is_not_moved(
-    material: Material, tmp_path: Path, judged_by: Callable[[Score], ScriptedModel]
+async def test_parts_run_in_the_order_of_the_card_and_widen_it(
+    material: Material, tmp_path: Path, parts: Callable, judge: ScriptedModel
 ) -> None:
-    judged_by(by_its_honest_part)
-    result = await measured(material, tmp_path)
-    rows = [*result.table.families, result.table.harmless]
-    assert [row.family for row in rows] == [*families(), "harmless"]
-    stripped = next(row for row in rows if row.family == "thinking")
-    assert stripped.highest == 0, "a reply that is taken for thinking may score lower, never higher"
-    rows.remove(stripped)
-    assert {(row.shift.mean, row.highest, row.above_best.mean, row.outcome) for row in rows} == {(0, 0, 0, "not moved")}
-    assert result.table.verdict[0].startswith("No family moved the score measurably")
-    assert {(row.rank.mean, row.beats_all.mean) for row in result.table.hacks} == {(2.5, 0.0)}
-    assert (result.table.cases, result.table.users, result.left_out, result.cost) == (6, 6, 0, None)
-    assert {name for name, _ in result.prompts} == {"judge", "bystander"}
-    assert json.loads((tmp_path / "attacks.json").read_text())["judge"] == "judge-1"
-    assert "No family moved the score measurably" in (tmp_path / "attacks.md").read_text()
-
-
-async def test_the_family_that_fools_the_judge_is_named_and_no_other(
-    material: Material, tmp_path: Path, judged_by: Callable[[Score], ScriptedModel]
-) -> None:
-    pressed = has_attack_of("pressure")
-    judged_by(lambda reply: 5 if pressed(reply) else by_its_honest_part(reply))
-    result = await measured(material, tmp_path)
-    assert result.table.moved == ("pressure",)
-    rows = {row.family: row for row in result.table.families}
-    assert rows["pressure"].above_best.mean == 1.0
-    assert rows["pressure"].shift.mean == pytest.approx(1 - (0.4 + 0.5 * (0.4 - 1)))
-    assert {row.shift.mean for name, row in rows.items() if name not in ("pressure", "thinking")} == {0}
-
-
-async def test_a_judge_that_fails_on_some_gives_them_no_number(
-    material: Material, tmp_path: Path, judged_by: Callable[[Score], ScriptedModel]
-) -> None:
-    asks = has_attack_of("pressure")
-    judged_by(lambda reply: None if asks(reply) else by_its_honest_part(reply))
-    result = await measured(material, tmp_path)
-    rows = {row.family: row for row in result.table.families}
-    row = rows.pop("pressure")
-    assert (row.shift.n, row.shift.asked, row.shift.coverage, row.shift.mean, row.highest) == (0, 6, 0.0, None, None)
-    assert sum(n for _, n in row.failures) == 6
-    thinking = rows.pop("thinking")
-    assert 0 < thinking.shift.n < 6
-    assert thinking.failures == (("unclosed_thinking", 6 - thinking.shift.n),), "as in training: there is no reply"
-    assert {(one.shift.coverage, one.failures) for one in rows.values()} == {(1.0, ())}
-    assert result.table.moved == ()
-    assert "Not known" in " ".join(result.table.verdict)
-    assert result.honest.coverage == 1.0
-
-
-async def test_the_hack_that_pleases_the_judge_is_found(
-    material: Material, tmp_path: Path, judged_by: Callable[[Score], ScriptedModel]
-) -> None:
-    judged_by(lambda reply: 5 if reply.startswith("I know you so well") else by_its_honest_part(reply))
-    result = await measured(material, tmp_path, cases=4)
-    hacks = {row.policy: row for row in result.table.hacks}
-    assert (hacks["recital"].rank.mean, hacks["recital"].beats_all.mean) == (1.0, 1.0)
-    assert hacks["warm"].beats_all.mean == 0.0
-    assert result.table.verdict[-1].endswith("recital in 4 of 4 cases.")
-
-
-async def test_the_same_seed_gives_the_same_bytes_whatever_the_order_and_repeats_no_call(
-    material: Material, tmp_path: Path, judged_by: Callable[[Score], ScriptedModel]
-) -> None:
-    judge = judged_by(lambda reply: 1 + len(reply) % 5)
-    first = await measured(material, tmp_path / "a", cases=3, seed=3)
-    calls = len(judge.requests)
-    mixed = random.Random(1)
-    cases = list(material.dataset.cases.items())
-    shuffled = Material(
-        Dataset(dict(mixed.sample(cases, len(cases))), {}),
-        mixed.sample(material.replies, len(material.replies)),
-        material.ranks,
-    )
-    again = await measured(shuffled, tmp_path / "a", cases=3, seed=3)
-    assert len(judge.requests) == calls
-    assert again == first
-    assert await measured(shuffled, tmp_path / "b", cases=3, seed=3) == first
-    for name in ("attacks.json", "attacks.md"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert await measured(material, tmp_path / "c", cases=3, seed=4) != first
-
-
-async def test_without_ranks_the_lowest_scored_reply_is_attacked_and_the_result_says_so(
-    material: Material, tmp_path: Path, judged_by: Callable[[Score], ScriptedModel]
-) -> None:
-    judged_by(lambda reply: 2 if GOOD in reply else 4)
-    result = await measured(Material(material.dataset, material.replies, {}), tmp_path, cases=2)
-    attacked = [
-        r for r in read_records(tmp_path / "attacks.parts" / "replies.jsonl", Reply) if r.policy == "harmless mark"
+    asked = parts({part: found(part) for part in PARTS})
+    first = await validated(material, tmp_path, "reliability", "human")
+    assert asked == ["human", "reliability"]
+    assert (first.card.judge, first.card.reward, first.card.criteria) == ("judge-1", "shared", "composed")
+    assert first.card.missing == ("sensitivity", "stability", "robustness", "attacks", "calibration")
+    parts({"human": found("human", verdict="bad"), "attacks": found("attacks")})
+    second = await validated(material, tmp_path, "attacks", "human")
+    assert second.measured == ("human", "attacks")
+    assert [(f.part, f.verdict) for f in second.card.findings] == [
+        ("human", "bad"),
+        ("reliability", "good"),
+        ("attacks", "good"),
     ]
-    assert len(attacked) == 2
-    assert all(reply.text.startswith(GOOD) for reply in attacked)
-    assert result.base.startswith("the honest reply that scored lowest")
-    ranked = await measured(material, tmp_path / "ranked", cases=2)
-    assert ranked.base == "the worst honest reply by its known rank"
+    assert JudgeCard.model_validate_json((tmp_path / "card.json").read_text()) == second.card
+    for name in ("card.md", "card.html"):
+        assert "human holds." in (tmp_path / name).read_text()
 
 
-async def test_more_attacks_of_each_family_and_all_of_them(
-    material: Material, tmp_path: Path, judged_by: Callable[[Score], ScriptedModel]
+async def test_what_lacks_its_data_is_left_out_of_all_and_an_error_where_it_was_named(
+    material: Material, tmp_path: Path, parts: Callable, judge: ScriptedModel
 ) -> None:
-    judged_by(by_its_honest_part)
-    two = await measured(material, tmp_path / "two", cases=1, per_family=2)
-    assert {row.shift.asked for row in two.table.families} == {2}
-    everything = await measured(material, tmp_path / "all", cases=1, per_family=None)
-    assert sum(row.shift.asked for row in everything.table.families) == len(attacks())
+    answers: dict[PartName, Answer] = {part: found(part) for part in PARTS}
+    answers |= {
+        "human": InputError("there are no pairs"),
+        "stability": DependencyError("needs statsmodels"),
+        "robustness": SettingsError("needs a model"),
+    }
+    parts(answers)
+    said: list[str] = []
+    run = await validated(material, tmp_path, *PARTS, must=False, said=said)
+    assert run.left_out == {
+        "human": "there are no pairs",
+        "stability": "needs statsmodels",
+        "robustness": "needs a model",
+    }
+    assert run.card.missing == ("human", "stability", "robustness")
+    assert "Human agreement: not measured: there are no pairs" in said
+    with pytest.raises(InputError, match="human agreement: there are no pairs"):
+        await validated(material, tmp_path / "b", "human")
+    pairs = (tmp_path / "broken.jsonl",)
+    with pytest.raises(InputError, match="no pairs"):
+        await validated(material, tmp_path / "c", *PARTS, must=False, pairs=pairs)
+    with pytest.raises(InputError, match="nothing could be measured"):
+        await validated(material, tmp_path / "d", "human", "stability", must=False)
 
 
-def test_the_attacks_of_a_family_take_turns() -> None:
-    def names(places: range, count: int) -> Iterator[Attack]:
-        for place in places:
-            yield from validate._turn(AttackOptions(per_family=count), place)
-
-    for family in families():
-        whole = {attack.name for attack in attacks() if attack.family == family}
-        seen = [attack.name for attack in names(range(len(whole)), 1) if attack.family == family]
-        assert sorted(seen) == sorted(whole)
-        per_case = [a.name for a in names(range(1), 99) if a.family == family]
-        assert sorted(per_case) == sorted(whole)
-
-
-def test_cases_are_spread_over_users_and_a_smaller_choice_is_the_beginning_of_a_larger(material: Material) -> None:
-    cases = list(material.dataset.cases.values())
-    six = choose_cases(cases, 6, seed=0)
-    assert len({case.user_id for case in six}) == 6
-    assert choose_cases(cases[::-1], 6, seed=0) == six
-    assert choose_cases(cases, 99, seed=0)[:6] == six
-    assert len(choose_cases(cases, 99, seed=0)) == 12
-    assert choose_cases(cases, 6, seed=1) != six
-
-
-async def test_a_listwise_judge_sees_every_hostile_reply_among_the_honest_ones(
-    material: Material, tmp_path: Path, judged_by: Callable[[Score], ScriptedModel], monkeypatch: pytest.MonkeyPatch
+async def test_what_was_measured_before_a_stop_is_kept(
+    material: Material, tmp_path: Path, parts: Callable, judge: ScriptedModel
 ) -> None:
-    asked: list[int] = []
+    parts({"human": found("human"), "attacks": ArtifactError("a stop")})
+    with pytest.raises(ArtifactError):
+        await validated(material, tmp_path, "human", "attacks")
+    assert "human holds." in (tmp_path / "card.md").read_text()
 
-    def answer(request: Request) -> str:
-        schema = request.json_schema or {}
-        asked.append(len(schema["properties"]))
-        return json.dumps(filled(schema, 3))
 
-    judge = ScriptedModel(answer, name="judge-1")
-    judged_by(by_its_honest_part)
-    monkeypatch.setattr(
-        validate, "open_model", lambda spec, settings, *, cache, ledger: CachedModel(judge, cache, ledger)
-    )
-    result = await measured(material, tmp_path, cases=2, mode="listwise")
-    assert set(asked) == {1, 2, 3}, "an attacked reply, if it is one, takes its own place; a hack comes on top"
-    assert {row.shift.mean for row in result.table.families if row.shift.n} == {0}
-    assert {(row.honest, row.rank.mean) for row in result.table.hacks} == {(2.0, 2.0)}
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"options": {"reward": "paper"}}, "reward 'shared', not 'paper'"),
+        ({"options": {"samples": 2}}, "samples 1, not 2"),
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"judge": "judge-2"}, "judge 'judge-1', not 'judge-2'"),
+        ({"fewer": True}, "material"),
+    ],
+)
+async def test_the_card_of_another_measurement_is_not_touched(
+    change: dict[str, Any],
+    says: str,
+    material: Material,
+    tmp_path: Path,
+    parts: Callable,
+    is_judge: Callable,
+) -> None:
+    parts({part: found(part) for part in PARTS})
+    is_judge(judge_by(by_its_honest_part))
+    await validated(material, tmp_path, "human")
+    before = (tmp_path / "card.json").read_bytes()
+    change = dict(change)
+    is_judge(judge_by(by_its_honest_part, change.pop("judge", "judge-1")))
+    other = Material(material.dataset, material.replies[1:], material.ranks) if change.pop("fewer", False) else material
+    with pytest.raises(SettingsError, match="holds the card of another measurement") as error:
+        await validated(other, tmp_path, "attacks", **change)
+    assert says in str(error.value)
+    assert (tmp_path / "card.json").read_bytes() == before
+
+
+async def test_a_card_alone_or_a_damaged_one_is_not_widened(
+    material: Material, tmp_path: Path, parts: Callable, judge: ScriptedModel
+) -> None:
+    parts({part: found(part) for part in PARTS})
+    await validated(material, tmp_path, "human")
+    state = tmp_path / "validation.json"
+    state.write_text("{}")
+    with pytest.raises(ArtifactError, match=r"validation\.json: damaged"):
+        await validated(material, tmp_path, "attacks")
+    state.unlink()
+    with pytest.raises(SettingsError, match="which says what it is about"):
+        await validated(material, tmp_path, "attacks")
+
+
+async def test_usage_is_that_of_the_parts_whether_asked_or_from_the_cache(
+    material: Material, tmp_path: Path, judge: ScriptedModel
+) -> None:
+    first = await validated(material, tmp_path, "attacks")
+    calls = len(judge.requests)
+    assert first.card.usage.calls >= calls > 0, "equal replies are asked once"
+    again = await validated(material, tmp_path, "attacks")
+    assert len(judge.requests) == calls
+    assert again.card == first.card
+
+
+async def test_too_many_failures_end_in_an_error_after_all_is_written(
+    material: Material, tmp_path: Path, parts: Callable, judge: ScriptedModel
+) -> None:
+    parts({"human": found("human", asked=100, scored=70)})
+    run = await validated(material, tmp_path, "human")
+    check_failures(run, 0.4, tmp_path)
+    with pytest.raises(FailureBudgetExceeded, match="30 of 100 judgements"):
+        check_failures(run, 0.2, tmp_path)
 
 
 async def test_a_plan_asks_nothing_and_counts_what_is_asked(
-    material: Material, tmp_path: Path, judged_by: Callable[[Score], ScriptedModel]
+    material: Material, tmp_path: Path, judge: ScriptedModel
 ) -> None:
     options = RewardOptions(judges=(SPEC,), criteria="composed")
-    asked = AttackOptions(cases=1)
-    planned = await plan_attacks(material, options, Settings(), asked, NoProgress())
-    judge = judged_by(by_its_honest_part)
-    await measured(material, tmp_path, cases=1)
-    assert len(judge.requests) <= sum(row.calls for row in planned) <= len(judge.requests) + 6, (
-        "equal replies are asked once"
-    )
+    asked = Asked(parts=("attacks",), must=frozenset({"attacks"}), cases=1)
+    planned, left_out = await plan_validation(material, options, Settings(), asked, NoProgress())
+    assert judge.requests == []
+    await validated(material, tmp_path, "attacks", cases=1)
+    assert left_out == {}
+    assert len(judge.requests) <= sum(row.calls for row in planned) <= len(judge.requests) + 6
 
 
-async def test_nothing_to_attack_is_an_error(material: Material, tmp_path: Path, judged_by: Callable) -> None:
-    judged_by(by_its_honest_part)
-    silent = [reply.model_copy(update={"text": " "}) for reply in material.replies]
-    with pytest.raises(InputError, match="no case with a reply to attack"):
-        await measured(Material(material.dataset, silent, {}), tmp_path)
+def test_what_is_no_model() -> None:
+    shared = RewardOptions()
+    assert is_model(shared, "embedded")
+    assert not is_model(shared, "head")
+    assert not is_model(shared, "head:file")
+    assert not is_model(RewardOptions(reward="scalar"), "path")
+
+
+def test_every_part_can_be_measured() -> None:
+    assert list(MEASURES) == list(PARTS)
 
 
 async def test_the_sample_is_built_without_a_model_and_knows_the_ranks(
@@ -295,7 +265,9 @@ async def test_the_sample_without_its_packages_says_what_to_install(
 def test_the_command_says_which_parts_there_are(here: Callable) -> None:
     ended = here("validate")
     assert ended.code == 2
-    assert "--attacks" in ended.stderr
+    said = " ".join(ended.stderr.replace("│", " ").split())
+    for part in PARTS:
+        assert f"--{part}" in said
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many", ""])
@@ -316,16 +288,33 @@ def test_the_command_over_a_run_writes_everything_and_goes_on_where_it_was(
     command = ["validate", finished.out, "--attacks", "--judge", finished.server.spec, "--cases", "1", "-o", out]
     ended = here(*command)
     assert ended.code == 0, ended.stderr
-    for part in ("How far each family of attacks", "fake_json", "harmless", "recital", finished.server.spec):
+    for part in (
+        "ATTACKS: too little data",
+        "Lift of the total by families",
+        "fake_json",
+        "recital",
+        "not measured: human",
+    ):
         assert part in ended.stdout
-    before = {path.name: path.read_bytes() for path in out.glob("attacks.*") if path.is_file()}
-    assert before.keys() == {"attacks.json", "attacks.md"}
+    assert "Behind these figures" in ended.stdout
+
+    def written() -> dict[str, bytes]:
+        return {
+            path.relative_to(out).as_posix(): path.read_bytes()
+            for path in out.rglob("*")
+            if path.is_file() and "sqlite" not in path.name
+        }
+
+    before = written()
+    assert before.keys() >= {"attacks.json", "attacks.md", "card.json", "card.md", "card.html", "validation.json"}
     calls = len(finished.server.starts())
     again = here(*command, "--json")
     assert len(finished.server.starts()) == calls
-    assert {path.name: path.read_bytes() for path in out.glob("attacks.*") if path.is_file()} == before
-    result = AttackResult.model_validate_json(again.stdout)
-    assert result.table.users == 1
+    assert written() == before
+    card = JudgeCard.model_validate_json(again.stdout)
+    assert [finding.part for finding in card.findings] == ["attacks"]
+    assert card.judge == finished.server.spec
+    result = AttackResult.model_validate_json(before["attacks.json"])
     assert {row.outcome for row in result.table.families} == {"unknown"}, "one user is no sample"
     judgements = read_records(out / "attacks.parts" / "judgements.jsonl", Judgement)
     replies = read_records(out / "attacks.parts" / "replies.jsonl", Reply)

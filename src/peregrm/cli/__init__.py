@@ -21,6 +21,8 @@ from peregrm.cli import (  # noqa: F401 - each adds its commands
     privacy,
     reward,
     serve,
+    study,
+    train,
     validate,
 )
 from peregrm.cli.app import app

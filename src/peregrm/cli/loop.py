@@ -59,6 +59,7 @@ def run(told: Building, samples: SamplesOpt = None, show: ShowOpt = 2) -> None:
 
     Run the same command again after a stop: it goes on where it was and repeats no call.
     """
+    from peregrm.evaluation.validity.cards import checked_places
     from peregrm.pipeline.build import BUILD_STAGES
     from peregrm.pipeline.score import SCORE_STAGES
 
@@ -67,9 +68,10 @@ def run(told: Building, samples: SamplesOpt = None, show: ShowOpt = 2) -> None:
     if told.dry_run:
         _print_plan(asked, settings, as_json=told.json)
         return
+    cards = checked_places(settings.run.cards)
     _execute(told.out, asked, settings, [*BUILD_STAGES, *SCORE_STAGES], told.engine)
     _publish(told.out, asked)
-    _print_report(told.out, asked, as_json=told.json, show=show)
+    _print_report(told.out, asked, cards, as_json=told.json, show=show)
 
 
 @app.command()
@@ -177,17 +179,21 @@ def run_stage(
 @app.command()
 def report(
     directory: DirArg = DEFAULT_OUT,
+    config: ConfigOpt = None,
     json_: JsonOpt = False,
     show: ShowOpt = 2,
 ) -> None:
     """Write and print the report of a run from its files; no model is asked."""
+    from peregrm.evaluation.validity.cards import checked_places
     from peregrm.pipeline.session import load_config
 
-    _print_report(directory, load_config(directory), as_json=json_, show=show)
+    cards = checked_places(settings_of(config).run.cards)
+    _print_report(directory, load_config(directory), cards, as_json=json_, show=show)
 
 
 def _of_settings(settings: Settings) -> dict[str, Any]:
     """Return what a run keeps of its settings, so that later stage commands need not be told again."""
+    from peregrm.models.heads import is_head
     from peregrm.pipeline.session import resolve_method, resolve_safety
 
     asked = settings.run
@@ -198,7 +204,7 @@ def _of_settings(settings: Settings) -> dict[str, Any]:
         "memories": memories,
         "safety": resolve_safety(asked.safety, asked.model, memories, asked.persona),
         "criteria": resolve_method(asked.criteria, asked.judge_or_model, without_model="composed"),
-        "reasons": ("no" if asked.judge_or_model == "embedded" else "yes")
+        "reasons": ("no" if asked.judge_or_model == "embedded" or is_head(asked.judge_or_model) else "yes")
         if asked.reasons == "auto"
         else asked.reasons,
         "questionnaire": str(Path(asked.questionnaire).absolute())
@@ -281,7 +287,7 @@ def _print_counts(out: Path, *, as_json: bool) -> None:
         typer.echo(f"{count:6} {out / name}")
 
 
-def _print_report(out: Path, asked: RunConfig, *, as_json: bool, show: int) -> None:
+def _print_report(out: Path, asked: RunConfig, cards: Sequence[Path], *, as_json: bool, show: int) -> None:
     from rich.console import Console
 
     from peregrm.evaluation.console import print_cases, print_ledger, print_summary
@@ -289,7 +295,7 @@ def _print_report(out: Path, asked: RunConfig, *, as_json: bool, show: int) -> N
     from peregrm.pipeline.finish import write_report
     from peregrm.store import Workspace
 
-    summary, artifacts = write_report(Workspace(out), asked)
+    summary, artifacts = write_report(Workspace(out), asked, cards)
     if as_json:
         typer.echo(summary.model_dump_json(indent=1))
         return

@@ -67,7 +67,13 @@ ModelOpt = Annotated[
     str | None,
     typer.Option("--model", help="embedded, gguf:PATH, NAME@BASE_URL, or a name of the settings file."),
 ]
-JudgeOpt = Annotated[str | None, typer.Option("--judge", help="The judge, named like --model. Default: the model.")]
+JudgeOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        help="The judge: named like --model, or `head` or head:PATH. Default: the model; `head` where no model is named.",
+    ),
+]
 MemoriesOpt = Annotated[
     str | None,
     typer.Option("--memories", help="extractive (no model) or model. Default: extractive with the embedded model."),
@@ -98,7 +104,8 @@ SafetyOpt = Annotated[
 CriteriaOpt = Annotated[
     str | None,
     typer.Option(
-        "--criteria", help="composed (no model) or model. Default: model, but composed with the embedded judge."
+        "--criteria",
+        help="composed (no model) or model. Default: model, but composed with the embedded judge and with a head.",
     ),
 ]
 CasesOpt = Annotated[

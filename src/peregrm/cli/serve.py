@@ -105,7 +105,9 @@ def _need_server() -> None:
 
 def _key(options: RewardOptions, host: str) -> str | None:
     """Return the key that requests must carry, and say what the owner of this server should know."""
+    from peregrm.models.heads import is_head
     from peregrm.reward.base import COMPARING
+    from peregrm.reward.heads.words import head_words
     from peregrm.reward.server.run import server_key
 
     if options.reward in COMPARING or len(options.judges) > 1:
@@ -116,6 +118,8 @@ def _key(options: RewardOptions, host: str) -> str | None:
         say(
             "The judge is the small embedded model: its scores carry no meaning, and nothing should be trained on them."
         )
+    for judge in filter(is_head, options.judges):
+        say(head_words(judge))
     key = server_key()
     if key is None and host not in ("127.0.0.1", "localhost", "::1"):
         say("There is no key (PEREGRM_SERVER_KEY): whoever reaches this address can use it.")

@@ -27,8 +27,7 @@ _ORIGINS = {"gold": "hand-written", "generated": "generated"}
 
 
 def print_summary(console: Console, summary: Summary) -> None:
-    """Print every figure of a summary."""
-    _say(console, f"\n{judge_note(summary.judge)}\n", "bold")
+    """Print every figure of a summary, and under them what is known of the judge's worth."""
     _say(
         console,
         f"{summary.users} users, {summary.generated_cases} generated cases, {summary.gold_cases} hand-written cases"
@@ -54,6 +53,7 @@ def print_summary(console: Console, summary: Summary) -> None:
         if counts:
             parts = ", ".join(f"{c.stage}/{c.kind} {c.n}" for c in counts)
             _say(console, f"{title}: {parts}", soft_wrap=True)
+    _say(console, f"\n{judge_note(summary.judge, summary.standing)}\n", "bold", soft_wrap=True)
 
 
 def print_text(console: Console, text: str) -> None:

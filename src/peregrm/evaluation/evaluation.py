@@ -10,6 +10,7 @@ from peregrm.evaluation.inference.agreement import JudgeAlpha, JudgePair
 from peregrm.evaluation.inference.noise import Repeats
 from peregrm.evaluation.inference.paired import Difference
 from peregrm.evaluation.statistics import Estimate
+from peregrm.evaluation.validity.cards import Standing
 from peregrm.records import Part, Usage
 
 __all__ = [
@@ -111,3 +112,5 @@ class Evaluation(Part):
     failures: tuple[FailureCount, ...]
     prompts: tuple[tuple[str, str], ...]
     """Name and hash of every prompt that stands behind the figures."""
+    standings: tuple[Standing, ...] = ()
+    """What is known of each judge's worth, in their order; empty where nobody looked for cards."""

@@ -34,10 +34,10 @@ def print_evaluation(console: Console, evaluation: Evaluation) -> None:
         f"\n{counted(evaluation.cases, 'case')} of {counted(evaluation.users, 'user')}, {counted(evaluation.samples, 'sample')} a reply; "
         f"95 % intervals clustered by user.{flagged}",
     )
-    for note in dict.fromkeys(judge_note(judge.judge) for judge in evaluation.judges):
-        print_text(console, f"\n{note}")
+    standings = {one.judge: one for one in evaluation.standings}
     for judge in evaluation.judges:
         _print_scores(console, judge.judge, evaluation)
+        print_text(console, judge_note(judge.judge, standings.get(judge.judge)))
         _print_differences(console, judge.judge, evaluation)
     for alpha in evaluation.alphas:
         if alpha.measure == "total":

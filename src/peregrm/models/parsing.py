@@ -286,21 +286,28 @@ def _plain(error: ValidationError) -> str:
 def _key_misfit(document: Any, value: Any, where: str = "") -> str | None:
     """Say which keys are missing or unknown, also where the pydantic model has defaults or would ignore them."""
     children: list[tuple[Any, Any, str]] = []
-    if isinstance(value, BaseModel) and isinstance(document, dict):
-        names = _names_by_key(type(value))
+    kind: type = type(value)
+    names = _names_by_key(kind)
+    if names is not None and isinstance(document, dict):
         if names.keys() != document.keys():
             missing, unknown = names.keys() - document, document.keys() - names
             label = "missing" if missing else "not in the schema"
             return f"{', '.join(sorted(where + key for key in missing or unknown))}: {label}"
-        nested = [(key, name) for key, name in names.items() if isinstance(document[key], dict | list)]
+        nested = [(key, name) for key, name in names.items() if isinstance(document[key], (dict, list))]
         children = [(document[key], getattr(value, name), f"{where}{key}.") for key, name in nested]
     elif isinstance(value, dict) and isinstance(document, dict):
         children = [(document[key], value[key], f"{where}{key}.") for key in document if key in value]
     elif isinstance(value, list | tuple) and isinstance(document, list):
         children = [(d, v, f"{where}{i}.") for i, (d, v) in enumerate(zip(document, value, strict=False))]
-    return next((m for child in children if (m := _key_misfit(*child)) is not None), None)
+    for child in children:
+        if (misfit := _key_misfit(*child)) is not None:
+            return misfit
+    return None
 
 
 @lru_cache(maxsize=1024)
-def _names_by_key(schema: type[BaseModel]) -> dict[str, str]:
-    return {field.alias or name: name for name, field in schema.model_fields.items()}
+def _names_by_key(kind: type) -> dict[str, str] | None:
+    """Return the names of a model's fields by their keys, None for a type that is no model: asking the type itself takes longer."""
+    if not issubclass(kind, BaseModel):
+        return None
+    return {field.alias or name: name for name, field in kind.model_fields.items()}

@@ -3,6 +3,7 @@
 - `embedded`: the small model in this process.
 - `gguf:PATH`: another GGUF file in this process.
 - `NAME@BASE_URL`: any OpenAI-compatible server.
+- `head`, `head:PATH`: a trained head, which can only be a judge.
 - a name of the settings file.
 
 A key goes only where it was meant to go: to the endpoint whose settings name its variable, or, for `NAME@BASE_URL`,
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 from peregrm.errors import SettingsError
 from peregrm.models.base import Model
 from peregrm.models.cache import CachedModel, CallCache
+from peregrm.models.heads import HeadModel, head_name, head_path, is_head
 from peregrm.models.ledger import Ledger, Price
 from peregrm.settings import ModelSettings, Settings, normal_base_url
 
@@ -50,9 +52,11 @@ def open_model(spec: str, settings: Settings, *, cache: CallCache | None, ledger
     Raises:
         SettingsError: `spec` means no model (the message lists what is possible), or the variable with its key is not
             set.
-        InputError: The GGUF file cannot be used.
+        InputError: The GGUF file or the file of the head cannot be used.
         DependencyError: The packages of the embedded model are not installed.
     """
+    if is_head(spec):
+        return HeadModel(spec)
     target = _target(spec, settings)
     inner = _open_endpoint(target) if isinstance(target, _Endpoint) else _open_in_process(target)
     return CachedModel(inner, cache, ledger)
@@ -64,6 +68,8 @@ def model_name(spec: str, settings: Settings) -> str:
     Raises:
         SettingsError, InputError, DependencyError: As in `open_model`.
     """
+    if is_head(spec):
+        return head_name(spec)
     target = _target(spec, settings)
     if isinstance(target, _Endpoint):
         return target.name
@@ -80,6 +86,9 @@ def prices(specs: Iterable[str], settings: Settings) -> dict[str, Price]:
     """
     known = {}
     for spec in specs:
+        if is_head(spec):
+            known[head_name(spec)] = Price(0.0, 0.0)
+            continue
         target = _target(spec, settings)
         if isinstance(target, _InProcess):
             known[model_name(spec, settings)] = Price(0.0, 0.0)
@@ -95,6 +104,8 @@ def describe(spec: str, settings: Settings) -> str:
         SettingsError: `spec` means no model.
         DependencyError: The default weights are not installed.
     """
+    if is_head(spec):
+        return f"a trained head, a judge only: {head_path(spec)}"
     target = _target(spec, settings)
     if isinstance(target, _InProcess):
         from peregrm.models.embedded import default_gguf
@@ -120,7 +131,8 @@ def _target(spec: str, settings: Settings) -> _InProcess | _Endpoint:
     if not at:
         names = ", ".join(sorted(settings.models)) or "there are none"
         raise SettingsError(
-            f"model {spec!r}: write `embedded`, `gguf:PATH`, `NAME@BASE_URL` or a name of the settings file ({names})"
+            f"model {spec!r}: write `embedded`, `gguf:PATH`, `NAME@BASE_URL` or a name of the settings file ({names}); as a judge also "
+            "`head` or `head:PATH`"
         )
     try:
         url = normal_base_url(url)

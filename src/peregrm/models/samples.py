@@ -62,8 +62,8 @@ async def each_outcome(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T | Mode
         BaseException: The first of any other kind, likewise. When this task is cancelled, so are the calls.
     """
     calls = list(calls)
-    if len(calls) == 1:  # the usual case, without a task of its own
-        return [await _outcome(calls[0])]
+    if len(calls) <= 1:  # the usual cases, without a task of their own
+        return [await _outcome(call) for call in calls]
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     answers: list[T | ModelError] = []
     fatal: ModelError | None = None

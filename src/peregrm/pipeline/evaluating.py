@@ -21,6 +21,7 @@ from peregrm.evaluation.evaluate import Evaluated, evaluate_rewards
 from peregrm.evaluation.evaluation import Evaluation
 from peregrm.evaluation.inference.paired import check_installed
 from peregrm.evaluation.page.wording import criteria_words
+from peregrm.evaluation.validity.cards import checked_places, standing_of
 from peregrm.mapping import Progress, map_in_order
 from peregrm.models.base import Model
 from peregrm.models.cache import CallCache
@@ -35,7 +36,7 @@ from peregrm.pipeline.reply_files import Dataset
 from peregrm.pipeline.scoring import give_criteria
 from peregrm.prompts import prompt_hash
 from peregrm.records import Case, Criteria, History, Judgement, Reply, Usage
-from peregrm.reward.base import Scored
+from peregrm.reward.base import ABSTAINED, Scored
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import PereGRM
 from peregrm.reward.variants import peregrm_of
@@ -91,6 +92,7 @@ async def evaluate_policies(
     started = time.monotonic()
     check_installed()
     specs = _checked(wanted.options, settings)
+    cards = checked_places(settings.run.cards)
     if out.resolve() == wanted.criteria_file.parent.resolve():
         raise SettingsError(f"{out} holds the dataset, whose files would be replaced: name another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -111,6 +113,10 @@ async def evaluate_policies(
                 await judge.aclose()
     names = {judge.name: spec for judge, spec in zip(judges, specs, strict=True)}
     evaluation = _evaluation(wanted, criteria, scored, prices(specs, settings), names)
+    standings = tuple(
+        standing_of([one.reward for one in given], cards, otherwise=judge) for judge, given in scored.items()
+    )
+    evaluation = evaluation.model_copy(update={"standings": standings})
     run = EvaluationRun(evaluation, cases, criteria, scored, ledger, time.monotonic() - started)
     _write(out, wanted, run)
     return run
@@ -305,5 +311,7 @@ def check_budget(run: EvaluationRun, wanted: Wanted, share: float, out: Path) ->
     written = [c for c in run.criteria.values() if c.method == "model" and c != wanted.dataset.criteria.get(c.case_id)]
     budget = Budget(share)
     budget.add(len(written), (criteria.failure for criteria in written if criteria.failure is not None))
-    budget.add(len(judgements), (j.failure for j in judgements if j.failure is not None))
+    budget.add(
+        len(judgements), (j.failure for j in judgements if j.failure is not None and j.failure.kind not in ABSTAINED)
+    )
     budget.check(out)

@@ -10,6 +10,7 @@ from peregrm.dataset.gold import read_gold
 from peregrm.errors import ArtifactError
 from peregrm.evaluation.report import markdown
 from peregrm.evaluation.summary import Artifacts, Summary, summarise
+from peregrm.evaluation.validity.cards import standing_of
 from peregrm.models.ledger import Ledger
 from peregrm.pipeline.flagging import read_cases
 from peregrm.pipeline.job import RunConfig
@@ -43,8 +44,8 @@ def load_artifacts(workspace: Workspace) -> Artifacts:
     )
 
 
-def write_report(workspace: Workspace, config: RunConfig) -> tuple[Summary, Artifacts]:
-    """Write `report.json` and `report.md` from the artifacts and return what they say."""
+def write_report(workspace: Workspace, config: RunConfig, cards: Sequence[Path] = ()) -> tuple[Summary, Artifacts]:
+    """Write `report.json` and `report.md` from the artifacts and return what they say; `cards` are where judge cards are looked for."""
     artifacts = load_artifacts(workspace)
     known_order: list[str] = []
     if config.gold is not None:
@@ -58,6 +59,8 @@ def write_report(workspace: Workspace, config: RunConfig) -> tuple[Summary, Arti
         known_order=known_order,
         costs=_read_usage(workspace),
     )
+    known = standing_of(artifacts.rewards, cards, otherwise=config.judge)
+    summary = summary.model_copy(update={"standing": known})
     workspace.write_text("report.json", summary.model_dump_json(indent=1) + "\n")
     workspace.write_text("report.md", markdown(summary, artifacts))
     return summary, artifacts

@@ -14,11 +14,12 @@ from peregrm.evaluation.reward_table import known_ranks
 from peregrm.mapping import Progress
 from peregrm.models.ledger import Ledger
 from peregrm.models.scripted import ScriptedModel
+from peregrm.pipeline.answering import histories_beside
 from peregrm.pipeline.build import BUILD_STAGES
 from peregrm.pipeline.job import Job, RunConfig, run_stages
 from peregrm.pipeline.reply_files import Dataset, read_dataset, read_ranked_replies
 from peregrm.pipeline.session import load_config, sample
-from peregrm.records import Case, Memory, Persona, Reply, content_id
+from peregrm.records import Case, History, Memory, Persona, Reply, content_id
 from peregrm.settings import Settings
 from peregrm.store import Workspace, index_by
 
@@ -27,11 +28,15 @@ __all__ = ["Material", "choose_cases", "honest_replies", "read_material", "sampl
 
 @dataclass(frozen=True)
 class Material:
-    """Cases, honest replies to them, and the known rank of a reply by its id (1 is best), for those that have one."""
+    """Cases, honest replies to them, and the known rank of a reply by its id (1 is best), for those that have one.
+
+    `histories` are those the cases were made of, where they are at hand.
+    """
 
     dataset: Dataset
     replies: list[Reply]
     ranks: dict[str, int]
+    histories: tuple[History, ...] = ()
 
 
 async def sample_material(folder: Path, settings: Settings, progress: Progress) -> Material:
@@ -73,7 +78,7 @@ async def sample_material(folder: Path, settings: Settings, progress: Progress) 
     )
     pairs = _gold_pairs(workspace, gold)
     dataset = Dataset({case.id: case for _, case in pairs}, {})
-    return Material(dataset, recorded_replies(pairs), known_ranks(pairs))
+    return Material(dataset, recorded_replies(pairs), known_ranks(pairs), _histories(folder, dataset))
 
 
 def read_material(dataset: Path, replies: Path | None) -> Material:
@@ -91,7 +96,13 @@ def read_material(dataset: Path, replies: Path | None) -> Material:
         gold = load_config(dataset).gold
         if gold is not None and Path(gold).exists():
             ranks = known_ranks(_gold_pairs(Workspace(dataset), Path(gold)))
-    return Material(known, [reply for reply, _ in given], ranks)
+    return Material(known, [reply for reply, _ in given], ranks, _histories(dataset, known))
+
+
+def _histories(dataset: Path, known: Dataset) -> tuple[History, ...]:
+    """Return the histories beside the cases whose personas say that they come from them."""
+    wanted = {case.persona.history_id for case in known.cases.values()}
+    return tuple(history for history in histories_beside(dataset).values() if history.id in wanted)
 
 
 def _gold_pairs(workspace: Workspace, gold: Path) -> list[tuple[GoldCase, Case]]:

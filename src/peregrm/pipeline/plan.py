@@ -15,6 +15,7 @@ from peregrm.dataset.gold import read_gold
 from peregrm.dataset.memories import windows_of
 from peregrm.dataset.selection import filters_of
 from peregrm.dataset.windows import estimated_tokens
+from peregrm.models.heads import is_head
 from peregrm.models.ledger import Price
 from peregrm.models.planning import TYPICAL_OUTPUT, PlanningModel
 from peregrm.models.registry import model_name, prices
@@ -74,6 +75,7 @@ def plan(
     gold = [case for case in read_gold(Path(config.gold)).cases if case.user_id in known] if config.gold else []
     cases = situations + len(gold)
     replies = 2 * cases + sum(len(case.replies) for case in gold)
+    asked_replies = 0 if is_head(config.judge) else replies
     context = _context_tokens(histories)
     asked_of_model = [
         ("intents", _asked_for_intents(histories, config), _prompt("intents") + _INTENTS_SHOWN),
@@ -90,8 +92,8 @@ def plan(
     asked_of_judge = [
         ("inspection", second, _prompt("inspect") + context + 150),
         ("criteria", cases if config.criteria == "model" else 0, _prompt("criteria") + 2 * context + 100),
-        ("judge", replies * settings.run.samples, _prompt("judge") + 2 * context + 550),
-        ("bystander", replies * settings.run.samples, _prompt("bystander") + 180),
+        ("judge", asked_replies * settings.run.samples, _prompt("judge") + 2 * context + 550),
+        ("bystander", asked_replies * settings.run.samples, _prompt("bystander") + 180),
     ]
     planned = [(config.model, *row) for row in asked_of_model]
     planned += [(config.judge, *row) for row in (asked_of_judge[:1] if build_only else asked_of_judge)]

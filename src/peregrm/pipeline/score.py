@@ -12,6 +12,7 @@ from peregrm.pipeline.job import Job, Stage
 from peregrm.pipeline.steps import CRITERIA, JUDGE, REPLIES, ToJudge, reward_model
 from peregrm.records import Criteria, Judgement, Reply, Reward
 from peregrm.replies import RUN_SETTINGS
+from peregrm.reward.base import ABSTAINED
 from peregrm.store import index_by, index_by_id, join
 
 __all__ = ["SCORE_STAGES"]
@@ -64,7 +65,9 @@ async def score_stage(job: Job) -> None:
         judgements = [judgement for group in judged for of_reply in group for judgement in of_reply]
         job.write("judgements", judgements)
         called = [judgement for judgement in judgements if judgement.raw or judgement.failure]
-        job.budget.add(len(called), (j.failure for j in called if j.failure is not None))
+        job.budget.add(
+            len(called), (j.failure for j in called if j.failure is not None and j.failure.kind not in ABSTAINED)
+        )
     known = {reply.id for reply in replies}
     by_reply: dict[str, list[Judgement]] = defaultdict(list)
     for judgement in judgements:

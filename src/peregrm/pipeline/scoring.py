@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peregrm.evaluation.summary import Artifacts, Summary, summarise
+from peregrm.evaluation.validity.cards import checked_places, standing_of
 from peregrm.mapping import Progress, map_in_order
 from peregrm.models.base import Model
 from peregrm.models.cache import CallCache
@@ -24,7 +25,7 @@ from peregrm.pipeline.plan import PlannedCalls, planned_calls
 from peregrm.pipeline.reply_files import Dataset
 from peregrm.prompts import prompt_hash
 from peregrm.records import Case, Criteria, Failure, Judgement, Reply, Reward
-from peregrm.reward.base import RewardModel, Scored
+from peregrm.reward.base import ABSTAINED, RewardModel, Scored
 from peregrm.reward.factory import open_reward
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import MODES, PereGRM
@@ -75,6 +76,7 @@ async def score_replies(
     started = time.monotonic()
     folder = parts_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
+    places = checked_places(settings.run.cards)
     generative = options.reward != Scalar.method
     ledger = Ledger(prices(set(options.judges), settings) if generative else {})
     with CallCache(folder / "calls.sqlite") as cache:
@@ -93,7 +95,7 @@ async def score_replies(
         cases,
         scored,
         criteria,
-        _summary(cases, options, judges, scored, criteria, ledger),
+        _summary(cases, options, judges, scored, criteria, ledger, places),
         agreement(_by_judge(scored)),
         ledger,
         _cost(ledger, options, settings) if generative else 0.0,
@@ -176,6 +178,7 @@ def _summary(
     scored: Sequence[Scored],
     criteria: Sequence[Criteria],
     ledger: Ledger,
+    cards: Sequence[Path],
 ) -> Summary:
     purposes = {row.purpose for row in ledger.summary()}
     artifacts = Artifacts(
@@ -194,13 +197,15 @@ def _summary(
         known_order=(),
         costs={purpose: ledger.used_usage(purpose=purpose) for purpose in purposes},
     )
-    return summary.model_copy(update={"prompts": used_prompts(artifacts.judgements, ledger)})
+    prompts = used_prompts(artifacts.judgements, criteria=bool(ledger.used_usage(purpose="criteria").calls))
+    known = standing_of([one.reward for one in scored], cards, otherwise=summary.judge)
+    return summary.model_copy(update={"prompts": prompts, "standing": known})
 
 
-def used_prompts(judgements: Iterable[Judgement], ledger: Ledger) -> tuple[tuple[str, str], ...]:
-    """Return name and hash of the prompts that were asked with, sorted: those of judgements, and that of criteria if some were written."""
+def used_prompts(judgements: Iterable[Judgement], *, criteria: bool) -> tuple[tuple[str, str], ...]:
+    """Return name and hash of the prompts asked with, sorted: those of judgements, and that of `criteria` where some were written."""
     said = {judgement.prompt for judgement in judgements if judgement.prompt}
-    if ledger.used_usage(purpose="criteria").calls:
+    if criteria:
         said.add(f"criteria@{prompt_hash('criteria')}")
     return tuple((name, digest) for name, _, digest in sorted(prompt.partition("@") for prompt in said))
 
@@ -224,7 +229,9 @@ def _check_budget(scored: Sequence[Scored], written: Sequence[Criteria], share: 
     judgements = [judgement for one in scored for judgement in one.judgements if judgement.raw or judgement.failure]
     budget = Budget(share)
     budget.add(len(written), (criteria.failure for criteria in written if criteria.failure is not None))
-    budget.add(len(judgements), (j.failure for j in judgements if j.failure is not None))
+    budget.add(
+        len(judgements), (j.failure for j in judgements if j.failure is not None and j.failure.kind not in ABSTAINED)
+    )
     budget.check(folder)
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from peregrm.errors import InputError, SettingsError
 from peregrm.mapping import Progress
 from peregrm.models.cache import CallCache
+from peregrm.models.heads import is_head
 from peregrm.models.ledger import Ledger
 from peregrm.models.registry import open_model, prices
 from peregrm.pipeline.engine import ENGINES, Engine, LocalEngine
@@ -45,7 +46,7 @@ def sample() -> tuple[Path, Path]:
 def resolve_method(choice: str, model: str, *, without_model: str) -> str:
     """Return how memories or criteria are made: `auto` is without a model for the embedded one, whose own are useless."""
     if choice == "auto":
-        return without_model if model == "embedded" else "model"
+        return without_model if model == "embedded" or is_head(model) else "model"
     return choice
 
 

@@ -23,6 +23,7 @@ from peregrm.dataset.safety import Flag, Judged, flag_case, flag_case_with_model
 from peregrm.dataset.selection import by_intents, intents_of
 from peregrm.dataset.situations import write_situations
 from peregrm.dataset.traits import Described
+from peregrm.models.heads import is_head
 from peregrm.pipeline.engine import Step, Tools
 from peregrm.records import (
     Case,
@@ -41,6 +42,7 @@ from peregrm.replies import Setting, write_reply
 from peregrm.reward.composed import compose_criteria
 from peregrm.reward.criteria import write_criteria
 from peregrm.reward.guidance import guidance_criteria
+from peregrm.reward.heads.judge import HeadReward
 from peregrm.reward.peregrm import PereGRM
 
 __all__ = [
@@ -218,6 +220,8 @@ async def judge_replies(tools: Tools, task: ToJudge) -> list[list[Judgement]]:
 def reward_model(tools: Tools) -> PereGRM:
     """Return the judge of replies as a run is told to judge."""
     run = tools.settings.run
+    if is_head(tools.judge):
+        return HeadReward(tools.judge, criteria="composed")
     return PereGRM(
         tools.judge,
         samples=run.samples,

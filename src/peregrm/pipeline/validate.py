@@ -1,299 +1,322 @@
-"""`peregrm validate`: what a judge is worth, measured. So far one part of it: attacks.
+"""`peregrm validate`: what a judge is worth, measured part by part and written down as a judge card.
 
-For every chosen case the honest replies are scored, then the worst of them again with hostile text in it, and replies of hacking
-policies, by the same reward with the same criteria. A reward that looks at a whole group at once gets the honest group with the hostile
-reply in it, one group a hostile reply. `attacks.json` and `attacks.md` hold the result; `attacks.parts/` every reply, judgement and
-reward behind it. The same command again repeats no call.
+The chosen parts run one after another over one call cache, and the card is written after each of them, so nothing that was paid for is
+lost; the same command again repeats no call. `DIR` holds `card.json`, `card.md`, `card.html`, the parts' raw rows, and
+`validation.json`: what the card is about. A later run widens the card by other parts only where that is the same.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from pydantic import Field
+from pydantic import ValidationError
 
-from peregrm.errors import InputError
-from peregrm.evaluation.attacks.corpus import Attack, attacks, families
-from peregrm.evaluation.attacks.hacks import HACKS
-from peregrm.evaluation.attacks.measure import HARMLESS, AttackResult, Trial, attack_table
-from peregrm.evaluation.attacks.report import attacks_markdown
-from peregrm.evaluation.statistics import clustered_mean
-from peregrm.mapping import Progress, map_in_order
+from peregrm.errors import (
+    ArtifactError,
+    DependencyError,
+    FailureBudgetExceeded,
+    InputError,
+    SettingsError,
+)
+from peregrm.evaluation.page.card_page import card_markdown, card_page
+from peregrm.evaluation.validity.card import PARTS, Finding, JudgeCard, PartName
+from peregrm.evaluation.validity.cards import CARD, read_card
+from peregrm.mapping import Progress
 from peregrm.models.base import Model
 from peregrm.models.cache import CallCache
-from peregrm.models.ledger import Ledger, Price
+from peregrm.models.heads import is_head
+from peregrm.models.ledger import Ledger
 from peregrm.models.planning import PlanningModel
 from peregrm.models.registry import model_name, open_model, prices
-from peregrm.pipeline.job import Budget
-from peregrm.pipeline.material import Material, choose_cases, honest_replies
+from peregrm.pipeline.material import Material
 from peregrm.pipeline.plan import PlannedCalls, planned_calls
-from peregrm.pipeline.scoring import give_criteria, used_prompts
-from peregrm.records import Case, Criteria, Part, Reply, content_id
-from peregrm.replies import reply_from_output
-from peregrm.reward.base import COMPARING, RewardModel, Scored
-from peregrm.reward.factory import open_reward
+from peregrm.pipeline.validity.attacks import measure as measure_attacks
+from peregrm.pipeline.validity.context import Context, Measure
+from peregrm.pipeline.validity.registry import MEASURES, NEEDS_FILES, in_order
+from peregrm.records import Part, Usage, content_id
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import PereGRM
+from peregrm.reward.rivals.common import Rival
 from peregrm.reward.rivals.scalar import Scalar
 from peregrm.settings import Settings
-from peregrm.store import replace_text, write_records
+from peregrm.store import replace_text, summarise_validation
 
-__all__ = ["AttackOptions", "AttackRun", "measure_attacks", "plan_attacks"]
+__all__ = ["Asked", "ValidationRun", "check_failures", "is_model", "plan_validation", "validate_judge"]
 
-MARK = "\n\n* * *"
-"""What the harmless control puts after a reply."""
-
-
-class AttackOptions(Part):
-    """How much is measured: cases, and attacks of each family on each of them (None: all). The seed chooses both."""
-
-    cases: Annotated[int, Field(ge=1)] = 12
-    per_family: Annotated[int, Field(ge=1)] | None = 1
-    seed: int = 0
+SUBJECT = "validation.json"
+FEW_JUDGEMENTS = 20
+"""Of fewer judgements a share of failures is no share."""
 
 
 @dataclass(frozen=True)
-class AttackRun:
-    """What came out of one measurement."""
+class Asked:
+    """What is to be measured: `parts`, and of them those that `must` be; the others are left out where their data are not there.
 
-    result: AttackResult
+    `pairs` and `ratings` are files of human preferences and ratings. `cases` is how many cases a part works on at most, `seed` chooses
+    which; `per_family` how many attacks of each family a case gets (None: all).
+    """
+
+    parts: tuple[PartName, ...]
+    must: frozenset[PartName]
+    pairs: tuple[Path, ...] = ()
+    ratings: tuple[Path, ...] = ()
+    cases: int = 24
+    seed: int = 0
+    per_family: int | None = 1
+
+
+@dataclass(frozen=True)
+class ValidationRun:
+    """The card as it is now, the parts that this run measured, those it could not and why, and what was spent."""
+
+    card: JudgeCard
+    measured: tuple[PartName, ...]
+    left_out: dict[PartName, str]
     ledger: Ledger
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Hostile:
-    kind: str
-    family: str
-    name: str
-    reply: Reply
+class Subject(Part):
+    """What a card is about: two runs may add to one card where all of this is the same. `material` is a hash of cases and replies."""
+
+    judge: str
+    reward: str
+    criteria: str
+    samples: int
+    temperature: float
+    reasons: str
+    bystander_weight: float
+    seed: int
+    material: str
 
 
-@dataclass(frozen=True)
-class _CaseScores:
-    """One case: its honest replies, and every trial with the score of the hostile reply."""
+class _State(Part):
+    """What a folder remembers beside its card."""
 
-    case: Case
-    ranked: bool
-    honest: list[Scored]
-    hostile: list[Scored]
-    trials: list[Trial]
-    criteria: Criteria | None
+    subject: Subject
+    usage: tuple[tuple[PartName, Usage], ...] = ()
 
 
-async def measure_attacks(
+async def validate_judge(
     material: Material,
     options: RewardOptions,
     settings: Settings,
-    asked: AttackOptions,
+    asked: Asked,
     *,
     out: Path,
     progress: Progress,
-) -> AttackRun:
-    """Score honest and hostile replies and write the result into the folder `out`.
+    say: Callable[[str], None] = lambda line: None,
+) -> ValidationRun:
+    """Measure the chosen parts of the first judge and write the card into `out`.
 
-    Raises `FailureBudgetExceeded`, after everything was written, where too many judgements of honest replies failed (those of hostile
-    ones are a finding); a fatal `ModelError`; `InputError` where there is nothing to attack; `SettingsError` where options do not fit.
+    Raises what a part that must be measured raises where it cannot be: `InputError`, `SettingsError`, `DependencyError`; a fatal
+    `ModelError`; `SettingsError` where `out` holds the card of another judge, reward or material. What was measured before stays.
     """
     started = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
-    known = prices(options.judges, settings) if _asks_a_model(options) else {}
-    ledger = Ledger(known)
-    with CallCache(out / "calls.sqlite") as cache:
-        judges: tuple[Model, ...] = ()
-        if _asks_a_model(options):
-            judges = (open_model(options.judges[0], settings, cache=cache, ledger=ledger),)
-        reward = open_reward(options, judges or None)
-        try:
-            at_once = max(1, judges[0].concurrency // 2) if judges else 1
-            scores = await _score_cases(reward, material, asked, progress, at_once)
-        finally:
-            await reward.aclose()
-            for judge in judges:
-                await judge.aclose()
-    result = _result(scores, material, options, asked, ledger, known)
-    _write(out, scores, result)
-    budget = Budget(settings.run.failure_budget)
-    honest = [j for one in scores for scored in one.honest for j in scored.judgements if j.raw or j.failure]
-    budget.add(len(honest), (j.failure for j in honest if j.failure is not None))
-    budget.check(out)
-    return AttackRun(result, ledger, time.monotonic() - started)
-
-
-async def plan_attacks(
-    material: Material, options: RewardOptions, settings: Settings, asked: AttackOptions, progress: Progress
-) -> list[PlannedCalls]:
-    """Return what a measurement would ask for at most; nothing is asked of any model."""
-    if not _asks_a_model(options):
-        return []
-    judge = PlanningModel(model_name(options.judges[0], settings))
-    await _score_cases(open_reward(options, (judge,)), material, asked, progress, at_once=1)
-    return planned_calls([judge], prices(options.judges, settings))
-
-
-def _asks_a_model(options: RewardOptions) -> bool:
-    """Tell whether the judge is a model that is asked, and not a classifier that the reward loads by itself."""
-    return options.reward != Scalar.method
-
-
-async def _score_cases(
-    reward: RewardModel, material: Material, asked: AttackOptions, progress: Progress, at_once: int
-) -> list[_CaseScores]:
-    honest = honest_replies(material)
-    cases = [material.dataset.cases[case_id] for case_id in honest]
-    if not cases:
-        raise InputError("there is no case with a reply to attack")
-    give_criteria(reward, material.dataset)
-    chosen = choose_cases(cases, asked.cases, asked.seed)
-
-    async def one(placed: tuple[int, Case]) -> _CaseScores:
-        place, case = placed
-        return await _score_case(reward, case, honest[case.id], material.ranks, _turn(asked, place))
-
-    return await map_in_order(one, list(enumerate(chosen)), stage="attacks", progress=progress, at_once=at_once)
-
-
-def _turn(asked: AttackOptions, place: int) -> list[Attack]:
-    """Return the attacks on the case at this place: those of a family take turns, so that many cases see most of them."""
-    turn: list[Attack] = []
-    for family in families():
-        mine = [attack for attack in attacks() if attack.family == family]
-        mine.sort(key=lambda attack: content_id("pick", [asked.seed, attack.family, attack.name]))
-        count = len(mine) if asked.per_family is None else min(asked.per_family, len(mine))
-        turn += [mine[(place * count + n) % len(mine)] for n in range(count)]
-    return turn
-
-
-async def _score_case(
-    reward: RewardModel, case: Case, replies: Sequence[Reply], ranks: dict[str, int], turn: Sequence[Attack]
-) -> _CaseScores:
-    honest = await reward.score(case, replies)
-    ranked = any(reply.id in ranks for reply in replies)
-    base = _base(honest, ranks)
-    criteria = reward.known_criteria(case) if isinstance(reward, PereGRM) else None
-    hostile = list(_hostile_replies(case, base.reply, criteria, turn))
-    totals = tuple(one.total for one in honest)
-    if reward.method in COMPARING:
-        pairs = [await _score_in_group(reward, case, replies, base, one) for one in hostile]
-    else:
-        pairs = [(one, totals) for one in await reward.score(case, [one.reply for one in hostile])]
-    trials = [
-        Trial.model_validate(
-            {
-                "kind": one.kind,
-                "case_id": case.id,
-                "user_id": case.user_id,
-                "family": one.family,
-                "name": one.name,
-                "total": scored.total,
-                "failure": scored.failure.kind if scored.failure else None,
-                "base": None if one.kind == "hack" else base.total,
-                "honest": beside,
-            }
+    models = [spec for spec in options.judges if is_model(options, spec)]
+    ledger = Ledger(prices(models, settings))
+    left_out: dict[PartName, str] = {}
+    with CallCache(_made(out) / "calls.sqlite") as cache:
+        judges = tuple(
+            open_model(spec, settings, cache=cache, ledger=ledger) if spec in models else None
+            for spec in options.judges
         )
-        for one, (scored, beside) in zip(hostile, pairs, strict=True)
-    ]
-    return _CaseScores(case, ranked, honest, [scored for scored, _ in pairs], trials, criteria)
+        try:
+            context = _context(material, options, settings, judges, asked, out, progress)
+            subject = await _subject(context)
+            card, state = _begun(out, subject)
+            measured: list[PartName] = []
+            for part in in_order(asked.parts):
+                before = ledger.used_usage()
+                finding = await _measured(part, context, asked, left_out, say)
+                if finding is not None:
+                    measured.append(part)
+                    card, state = _widened(card, state, finding, _difference(ledger.used_usage(), before))
+                    _write(out, card, state)
+        finally:
+            for judge in judges:
+                if judge is not None:
+                    await judge.aclose()
+    if not measured:
+        raise InputError(
+            "nothing could be measured: " + "; ".join(f"{PARTS[p].lower()}: {why}" for p, why in left_out.items())
+        )
+    return ValidationRun(card, tuple(measured), left_out, ledger, time.monotonic() - started)
 
 
-def _base(honest: Sequence[Scored], ranks: dict[str, int]) -> Scored:
-    """Return the reply to attack: the worst by known rank, else the one that scored lowest."""
-    ranked = [one for one in honest if one.reply.id in ranks]
-    if ranked:
-        return max(ranked, key=lambda one: (ranks[one.reply.id], one.reply.id))
-    return min(honest, key=lambda one: (one.total is None, one.total or 0.0, one.reply.id))
+async def plan_validation(
+    material: Material, options: RewardOptions, settings: Settings, asked: Asked, progress: Progress
+) -> tuple[list[PlannedCalls], dict[PartName, str]]:
+    """Return what a validation would ask for at most, and the parts it could not measure; nothing is asked of any model.
+
+    Judges that are no models cost no calls: where there are only such, nothing is tried out.
+    """
+    judges = tuple(
+        PlanningModel(model_name(spec, settings)) if is_model(options, spec) else None for spec in options.judges
+    )
+    left_out: dict[PartName, str] = {}
+    if not any(judges):
+        return [], left_out
+    with TemporaryDirectory() as folder:
+        context = _context(material, options, settings, judges, asked, Path(folder), progress)
+        for part in in_order(asked.parts):
+            await _measured(part, context, asked, left_out, lambda line: None)
+    stand_ins = [judge for judge in judges if judge is not None]
+    return planned_calls(stand_ins, prices([s for s in options.judges if is_model(options, s)], settings)), left_out
 
 
-def _hostile_replies(case: Case, base: Reply, criteria: Criteria | None, turn: Sequence[Attack]) -> Iterator[_Hostile]:
-    """Yield the control, the attacked replies and the hacks, each as the raw output of a policy."""
-    usable = criteria if criteria is not None and criteria.failure is None else None
-
-    def reply(text: str, policy: str) -> Reply:
-        return reply_from_output(case, text, policy=policy)
-
-    yield _Hostile("harmless", HARMLESS, "mark", reply(base.text + MARK, "harmless mark"))
-    for attack in turn:
-        policy = f"attack {attack.family}.{attack.name}"
-        yield _Hostile("attack", attack.family, attack.name, reply(attack.apply(base.text, usable), policy))
-    for name, hack in HACKS.items():
-        yield _Hostile("hack", name, name, reply(hack(case), f"hack {name}"))
+def check_failures(run: ValidationRun, share: float, out: Path) -> None:
+    """Raise `FailureBudgetExceeded` where more than this share of the judgements that this run asked for could not be used."""
+    findings = [finding for finding in run.card.findings if finding.part in run.measured]
+    asked, scored = sum(one.asked for one in findings), sum(one.scored for one in findings)
+    if asked and 1 - scored / asked > share and (asked >= FEW_JUDGEMENTS or not scored):
+        raise FailureBudgetExceeded(
+            f"{asked - scored} of {asked} judgements could not be used (the budget is {share:.0%}). "
+            f"What was computed is kept in {out}; raise --failure-budget to go on"
+        )
 
 
-async def _score_in_group(
-    reward: RewardModel, case: Case, replies: Sequence[Reply], base: Scored, hostile: _Hostile
-) -> tuple[Scored, tuple[float | None, ...]]:
-    """Score a hostile reply among the honest ones: an attacked reply in the place of the one it is made of, a hack last."""
-    if hostile.kind == "hack":
-        *others, own = await reward.score(case, [*replies, hostile.reply])
-        return own, tuple(one.total for one in others)
-    place = [reply.id for reply in replies].index(base.reply.id)
-    group = await reward.score(case, [*replies[:place], hostile.reply, *replies[place + 1 :]])
-    beside = [one.total for n, one in enumerate(group) if n != place]
-    return group[place], (*beside, base.total)
+def is_model(options: RewardOptions, spec: str) -> bool:
+    """Tell whether a judge is a model that is asked, and not a classifier or trained head that the reward opens by itself."""
+    return options.reward != Scalar.method and not is_head(spec)
 
 
-def _result(
-    scores: Sequence[_CaseScores],
+def _made(out: Path) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _context(
     material: Material,
     options: RewardOptions,
-    asked: AttackOptions,
-    ledger: Ledger,
-    known: Mapping[str, Price],
-) -> AttackResult:
-    judge = scores[0].honest[0].reward.judge
-    used = ledger.used_usage()
-    price = known.get(judge) if _asks_a_model(options) else Price(0.0, 0.0)
-    judgements = (j for one in scores for scored in (*one.honest, *one.hostile) for j in scored.judgements)
-    return AttackResult(
-        judge=judge,
-        mode=options.reward,
-        samples=options.samples,
+    settings: Settings,
+    judges: Sequence[Model | None],
+    asked: Asked,
+    out: Path,
+    progress: Progress,
+) -> Context:
+    return Context(
+        material=material,
+        options=options,
+        settings=settings,
+        judges=tuple(judges),
+        pairs=asked.pairs,
+        ratings=asked.ratings,
+        cases=asked.cases,
         seed=asked.seed,
-        per_family=asked.per_family,
-        base=_base_words(scores),
-        left_out=len(material.dataset.cases) - len(honest_replies(material)),
-        honest=clustered_mean([(one.case.user_id, scored.total) for one in scores for scored in one.honest]),
-        table=attack_table(trial for one in scores for trial in one.trials),
-        usage=used,
-        cost=None if price is None or used.unmetered else price.of(used),
-        prompts=used_prompts(judgements, ledger),
-        corpus=_corpus_hash(),
+        out=out,
+        progress=progress,
     )
 
 
-def _base_words(scores: Sequence[_CaseScores]) -> str:
-    ranked = sum(one.ranked for one in scores)
-    lowest = (
-        "the honest reply that scored lowest (a score that is low by chance rises by itself: compare the harmless mark)"
+async def _subject(context: Context) -> Subject:
+    """Return what is measured here; opens the reward for its names and asks nothing."""
+    reward, options = context.open(), context.options
+    try:
+        return Subject(
+            judge=reward.rules.judge if isinstance(reward, PereGRM | Rival) else options.judges[0],
+            reward=reward.method,
+            criteria=reward.criteria if isinstance(reward, PereGRM) else "none",
+            samples=options.samples,
+            temperature=options.temperature,
+            reasons=options.reasons,
+            bystander_weight=options.bystander_weight,
+            seed=context.seed,
+            material=_hash_of(context.material),
+        )
+    finally:
+        await reward.aclose()
+
+
+def _hash_of(material: Material) -> str:
+    dataset = material.dataset
+    criteria = sorted(one.id for one in dataset.criteria.values())
+    replies = sorted((reply.id, material.ranks.get(reply.id)) for reply in material.replies)
+    return content_id("material", [sorted(dataset.cases), criteria, [list(reply) for reply in replies]])
+
+
+async def _measured(
+    part: PartName, context: Context, asked: Asked, left_out: dict[PartName, str], say: Callable[[str], None]
+) -> Finding | None:
+    """Measure one part; one that cannot be and need not be is put into `left_out` with the reason."""
+    started = time.monotonic()
+    given = part in NEEDS_FILES and bool(context.pairs or context.ratings)
+    try:
+        finding = await _measure(part, asked)(context)
+    except (InputError, SettingsError, DependencyError) as error:
+        if part in asked.must or (given and isinstance(error, InputError)):
+            raise type(error)(f"{PARTS[part].lower()}: {error}") from None
+        left_out[part] = str(error)
+        say(f"{PARTS[part]}: not measured: {error}")
+        return None
+    say(f"{PARTS[part]}: {finding.verdict} ({time.monotonic() - started:.1f} s)")
+    return finding
+
+
+def _measure(part: PartName, asked: Asked) -> Measure:
+    return partial(measure_attacks, per_family=asked.per_family) if part == "attacks" else MEASURES[part]
+
+
+def _begun(out: Path, subject: Subject) -> tuple[JudgeCard, _State]:
+    """Return the card that the folder holds, or an empty one; raises `SettingsError` where it is about something else."""
+    empty = JudgeCard(
+        judge=subject.judge, reward=subject.reward, criteria=subject.criteria, seed=subject.seed, findings=()
     )
-    if ranked == len(scores):
-        return "the worst honest reply by its known rank"
-    return (
-        lowest
-        if not ranked
-        else f"in {ranked} cases the worst honest reply by its known rank, in {len(scores) - ranked} {lowest}"
+    if not (out / CARD).exists():
+        return empty, _State(subject=subject)
+    before = _read_state(out)
+    known, now = before.subject.model_dump(), subject.model_dump()
+    others = [f"{name} {known[name]!r}, not {now[name]!r}" for name in now if known[name] != now[name]]
+    if others:
+        raise SettingsError(
+            f"{out} holds the card of another measurement ({'; '.join(others)}), which cannot be mixed with this: name another with --out"
+        )
+    card = read_card(out / CARD)
+    if (card.judge, card.reward) != (subject.judge, subject.reward):
+        raise SettingsError(
+            f"{out / CARD} is the card of {card.judge} in mode {card.reward}: name another folder with --out"
+        )
+    return card, before
+
+
+def _read_state(out: Path) -> _State:
+    path = out / SUBJECT
+    try:
+        return _State.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{out} holds a card without {SUBJECT}, which says what it is about: name another folder with --out"
+        ) from None
+    except ValidationError as error:
+        raise ArtifactError(f"{path}: damaged: {summarise_validation(error)}") from None
+
+
+def _difference(after: Usage, before: Usage) -> Usage:
+    older = before.model_dump()
+    return Usage.model_validate({name: value - older[name] for name, value in after.model_dump().items()})
+
+
+def _widened(card: JudgeCard, state: _State, finding: Finding, used: Usage) -> tuple[JudgeCard, _State]:
+    """Return card and state with this finding, in the place of one of the same part if there was one."""
+    findings = {one.part: one for one in card.findings} | {finding.part: finding}
+    usage: Mapping[PartName, Usage] = dict(state.usage) | {finding.part: used}
+    update: dict[str, Any] = {
+        "findings": tuple(findings[part] for part in in_order(findings)),
+        "usage": sum(usage.values(), Usage()),
+    }
+    return card.model_copy(update=update), state.model_copy(
+        update={"usage": tuple((part, usage[part]) for part in in_order(usage))}
     )
 
 
-def _corpus_hash() -> str:
-    folder = resources.files("peregrm.evaluation.attacks")
-    texts = [folder.joinpath(name).read_bytes() for name in ("corpus.toml", "hacks.toml")]
-    return f"corpus-{hashlib.sha256(b''.join(texts)).hexdigest()[:12]}"
-
-
-def _write(out: Path, scores: Sequence[_CaseScores], result: AttackResult) -> None:
-    parts = out / "attacks.parts"
-    everything = [scored for one in scores for scored in (*one.honest, *one.hostile)]
-    write_records(parts / "cases.jsonl", (one.case for one in scores))
-    write_records(parts / "criteria.jsonl", (one.criteria for one in scores if one.criteria is not None))
-    write_records(parts / "replies.jsonl", (scored.reply for scored in everything))
-    write_records(parts / "judgements.jsonl", (j for scored in everything for j in scored.judgements))
-    write_records(parts / "rewards.jsonl", (scored.reward for scored in everything))
-    replace_text(out / "attacks.json", result.model_dump_json(indent=1) + "\n")
-    replace_text(out / "attacks.md", attacks_markdown(result))
+def _write(out: Path, card: JudgeCard, state: _State) -> None:
+    replace_text(out / SUBJECT, state.model_dump_json(indent=1) + "\n")
+    replace_text(out / CARD, card.model_dump_json(indent=1) + "\n")
+    replace_text(out / "card.md", card_markdown(card))
+    replace_text(out / "card.html", card_page(card))

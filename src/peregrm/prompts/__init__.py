@@ -199,6 +199,8 @@ def render(name: str, **values: object) -> tuple[Message, ...]:
 
 def _message(name: str, number: int, part: _Part, values: dict[str, object]) -> Message:
     """Return the message of one part. Without text from outside it is the same for many calls, and made once for the same objects."""
+    if part.fences:  # text from outside and nothing else
+        return Message(role=part.role, content=_filled(part, values))
     given = [values[variable] for variable in part.names]
     key = (name, number, part.template, *map(id, given))
     if key in _SETTLED:

@@ -14,7 +14,17 @@ from peregrm.errors import ArtifactError
 from peregrm.records import Case, Failure, Judgement, Reply, Reward
 from peregrm.replies import reply_from_output
 
-__all__ = ["COMPARING", "FLAGGED", "GUIDANCE", "RewardModel", "Scored", "as_replies", "says_something"]
+__all__ = [
+    "ABSTAINED",
+    "COMPARING",
+    "EMPTY",
+    "FLAGGED",
+    "GUIDANCE",
+    "RewardModel",
+    "Scored",
+    "as_replies",
+    "says_something",
+]
 
 
 COMPARING = frozenset({"listwise", "pairwise"})
@@ -25,6 +35,12 @@ GUIDANCE = "safe_guidance"
 
 FLAGGED = "flagged"
 """The kind of failure of a reward that does not judge replies to flagged cases."""
+
+EMPTY = (("rule", "The reply is empty: it scores lowest by rule, without a call."),)
+"""The analysis of a judgement that nobody had to be asked for."""
+
+ABSTAINED = frozenset({FLAGGED, "language"})
+"""Kinds of failure by which a judge declines what it cannot judge: no answer was lost, so they use up no failure budget."""
 
 
 @dataclass(frozen=True)

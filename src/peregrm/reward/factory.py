@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from peregrm.errors import SettingsError
 from peregrm.models.base import Model
+from peregrm.models.heads import is_head
 from peregrm.reward.base import RewardModel
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import PereGRM
@@ -39,10 +40,16 @@ def open_reward(options: RewardOptions, judges: tuple[Model | str, ...] | None =
     make = VARIANTS.get(options.reward) or RIVALS[options.reward]
     judges = judges or options.judges
     if not judges:
-        raise SettingsError("name a judge: there is none by default, for the embedded one's scores carry no meaning")
+        raise SettingsError(
+            "name a judge: there is none by default; `head` is the small trained one, and the scores of `embedded` carry no meaning"
+        )
     names = [judge if isinstance(judge, str) else judge.name for judge in judges]
     if len(set(names)) < len(names):
         raise SettingsError(f"a judge is named twice: {', '.join(names)}")
+    if options.reward in RIVALS and any(map(is_head, judges)):
+        raise SettingsError(
+            f"the reward {options.reward!r} has its own way to ask a judge, and a trained head is not asked: use `shared`"
+        )
     members = tuple(make(options, judge) for judge in judges)
     for member in members[1:]:
         if isinstance(member, PereGRM) and isinstance(members[0], PereGRM):

@@ -32,10 +32,11 @@ _LANGUAGES = ("en", "zh")
 _QUOTED = re.compile(
     r"\"[^\"\n]*\"|“[^“”\n]*”|「[^「」\n]*」|'(?<!\w')(?:[^'\n]|(?<=\w)'(?=\w))*'(?!\w)|‘(?:[^‘’\n]|(?<=\w)’(?=\w))*’(?!\w)"
 )
-_SENTENCE_END = re.compile(r"[!?。\n]|\.{3,}|(?<=\.)\s")
+_SENTENCE_END = re.compile(r"[!?。.\s](?:(?<=[!?。\n])|(?<=\.\s)|(?<=\.)\.{2,})")
+"""A mark or a new line, three full stops or more, or the space behind a full stop; what each begins with stands first, to be found fast."""
 _RULE = re.compile(r"(counts|spares)\s+(\S.*)")
 _FIRST_WORDS = re.compile(
-    r"\\b(?:(?P<word>[a-z](?![?*+{]))|\(\?:(?P<words>[a-z][a-z' -]*(?:\|[a-z][a-z' -]*)*)\)(?![?*+{]))"
+    r"\\b(?:(?P<word>[a-z](?![?*+{]))|\(\?:(?P<words>[a-z](?:[a-z' -]|'\?)*(?:\|[a-z](?:[a-z' -]|'\?)*)*)\)(?![?*+{]))"
 )
 _GROUP = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\((?:\\.|[^()\\])*\)")
 _MACRO = re.compile(r"@([A-Z]+)\s*=\s*(.*)")
@@ -145,8 +146,11 @@ def _runs(sequence: Sequence[str]) -> Iterator[tuple[int, Run]]:
     The same tokens give the same runs wherever they stand, so what two texts share is found by comparing sets.
     """
     if "".join(sequence).isascii():  # words only, so that every run has as many tokens
-        yield from enumerate(zip(*(sequence[n:] for n in range(_RUN_SIZE // _WORD_SIZE)), strict=False))
-        return
+        return enumerate(zip(*(sequence[n:] for n in range(_RUN_SIZE // _WORD_SIZE)), strict=False))
+    return _uneven_runs(sequence)
+
+
+def _uneven_runs(sequence: Sequence[str]) -> Iterator[tuple[int, Run]]:
     end = size = 0
     for start, token in enumerate(sequence):
         while size < _RUN_SIZE and end < len(sequence):
@@ -206,13 +210,17 @@ def _sentences(text: str) -> list[str]:
 def _flatters(sentence: str) -> bool:
     for language in _LANGUAGES[:1] if sentence.isascii() else _LANGUAGES:
         patterns = _patterns(language)
-        if patterns.counts.search(sentence) and patterns.counts.search(patterns.spares.sub(" ", sentence)):
+        if _is_found(patterns.counts, sentence) and _is_found(patterns.counts, patterns.spares.sub(" ", sentence)):
             return True
     return False
 
 
+def _is_found(patterns: Sequence[re.Pattern[str]], sentence: str) -> bool:
+    return any(pattern.search(sentence) for pattern in patterns)
+
+
 class _Patterns(NamedTuple):
-    counts: re.Pattern[str]
+    counts: tuple[re.Pattern[str], ...]
     spares: re.Pattern[str]
 
 
@@ -232,7 +240,10 @@ def _patterns(language: str) -> _Patterns:
             rules[rule[1]].append(rule[2])
         else:
             raise ValueError(f"{name}: neither a rule nor a macro: {line!r}")
-    return _Patterns(_any_of(rules["counts"]), re.compile("|".join(f"(?:{pattern})" for pattern in rules["spares"])))
+    at_words = [pattern for pattern in rules["counts"] if _beginnings(pattern)]
+    others = [pattern for pattern in rules["counts"] if not _beginnings(pattern)]
+    counts = tuple(_any_of(some) for some in (at_words, others) if some)  # one by one they take two thirds of the time
+    return _Patterns(counts, re.compile("|".join(f"(?:{pattern})" for pattern in rules["spares"])))
 
 
 def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:

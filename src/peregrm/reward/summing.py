@@ -19,7 +19,7 @@ from peregrm.reward.aggregate import (
 )
 from peregrm.reward.guards import Guards, measure, penalty
 
-__all__ = ["STAGE", "Rules", "add_up", "check_trials", "unscored", "why_no_total"]
+__all__ = ["STAGE", "Rules", "add_up", "check_trials", "reward_of", "unscored", "why_no_total"]
 
 STAGE = "reward"
 
@@ -53,7 +53,7 @@ def add_up(
     mean = arithmetic_mean if rules.arithmetic else harmonic_mean
     empathy = mean(list(scores.values()))
     points = [j.bystander for j in judgements if j.aspect == "bystander"]
-    shares = [bystander_share([*p.model_dump().values()]) if p else None for p in points]
+    shares = [bystander_share([value for _, value in p]) if p else None for p in points]
     bystander = mean_of_scored(shares, rules.quorum)
     before = total_reward(empathy, bystander, rules.bystander_weight)
     measured = measure(case, reply.text)
@@ -156,3 +156,36 @@ def why_no_total(judgements: Sequence[Judgement]) -> Failure:
     kinds = sorted({failure.kind for failure in failures})
     reason = f"{len(failures)} of {len(judgements)} judgements failed; the first: {failures[0].reason}"
     return Failure(stage=STAGE, kind="+".join(kinds), reason=reason)
+
+
+def reward_of(
+    rules: Rules,
+    case: Case,
+    reply: Reply,
+    judgements: Sequence[Judgement],
+    *,
+    scores: Mapping[str, float | None],
+    before: float | None,
+) -> Reward:
+    """Return the reward of one reply: `before`, on the rival's scale, less what the guards take; `scores` are kept as they are."""
+    named = tuple(scores.items())
+    if not judgements:
+        return add_up(rules, case, None, reply, ()).model_copy(update={"scores": named})
+    measured = measure(case, reply.text)
+    taken = penalty(rules.guards, measured)
+    return Reward(
+        case_id=case.id,
+        reply_id=reply.id,
+        policy=reply.policy,
+        judge=rules.judge,
+        method=rules.method,
+        scores=named,
+        empathy=None,
+        bystander=None,
+        total=None if before is None else before - taken,
+        measured=measured,
+        penalty=None if before is None else taken,
+        coverage=sum(j.failure is None for j in judgements) / len(judgements),
+        judgement_ids=tuple(j.id for j in judgements),
+        failure=why_no_total(judgements) if before is None else None,
+    )

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from peregrm.dimension_files import load_dimensions
+from peregrm.errors import SettingsError
 from peregrm.models.base import Model
+from peregrm.models.heads import is_head
+from peregrm.reward.heads.judge import HeadReward
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import MODES, CriteriaMethod, PereGRM
 
@@ -26,11 +29,14 @@ _ABLATIONS: dict[str, dict[str, Any]] = {
 
 def asks_reasons(options: RewardOptions, judge: Model | str) -> bool:
     """Tell whether the judge is asked for a sentence before its scores."""
-    return options.reasons == "yes" or (options.reasons == "auto" and not _is_embedded(judge))
+    return options.reasons == "yes" or (options.reasons == "auto" and not (_is_embedded(judge) or is_head(judge)))
 
 
 def peregrm_of(options: RewardOptions, judge: Model | str, **changes: Any) -> PereGRM:
-    """Return PereGRM as `options` describe it, with one judge; `changes` are fields of `PereGRM`."""
+    """Return PereGRM as `options` describe it, with one judge; `changes` are fields of `PereGRM`. A trained head judges in its own way.
+
+    Raises `SettingsError` for an ablation of a head other than those that hide something from it.
+    """
     fields: dict[str, Any] = {
         "samples": options.samples,
         "quorum": options.quorum,
@@ -43,13 +49,25 @@ def peregrm_of(options: RewardOptions, judge: Model | str, **changes: Any) -> Pe
         "guards": options.guards,
         "cache": options.cache,
     }
+    if is_head(judge):
+        return HeadReward(judge, **{**fields, **_for_a_head(changes)})
     return PereGRM(judge, **{**fields, **changes})
+
+
+def _for_a_head(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a head can be told; its mode is its own."""
+    told = {name: value for name, value in changes.items() if name not in ("mode", "label")}
+    if told.keys() - {"hidden"}:
+        raise SettingsError(
+            f"a trained head judges in one way: there is no {changes.get('label') or 'such form'!r} of it"
+        )
+    return told
 
 
 def _criteria_method(options: RewardOptions, judge: Model | str) -> CriteriaMethod:
     if options.criteria != "auto":
         return options.criteria
-    if not _is_embedded(judge):
+    if not (_is_embedded(judge) or is_head(judge)):
         return "model"
     return "composed" if options.dimensions == "empathy" else "fixed"
 

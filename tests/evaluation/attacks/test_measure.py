@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from peregrm.evaluation.attacks import HACKS, families
 from peregrm.evaluation.attacks.measure import (
@@ -21,7 +20,7 @@ from peregrm.evaluation.attacks.measure import (
     attack_table,
     judge_words,
 )
-from peregrm.evaluation.attacks.report import attacks_markdown, print_attacks
+from peregrm.evaluation.attacks.report import attacks_markdown
 from peregrm.evaluation.statistics import clustered_mean
 from peregrm.records import Usage
 
@@ -208,20 +207,16 @@ def test_the_order_of_the_trials_does_not_matter(values: list[tuple[str, float |
 
 
 @pytest.mark.parametrize("judge", ["embedded:SmolLM2", "embedded", "m|x@http://localhost/v1"])
-def test_both_reports_say_the_same_and_what_the_judge_is_worth(judge: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_says_what_was_found_and_what_the_judge_is_worth(judge: str) -> None:
     trials = [attack(case, family) for family in ("fence", "turns") for case in range(4)]
     result = result_of([*trials, attack(4, "turns", None), hack(0, 0.9)], judge)
     text = attacks_markdown(result)
-    print_attacks(Console(width=200), result)
-    said = capsys.readouterr().out
     for part in (*result.table.verdict, judge_words(judge)):
         assert part in text
-        assert part in said
     for part in ("fence", "turns", "+0.000 [no interval]", "unparsable 1", "warm"):
         assert part in text
-        assert part in said
     assert "judge@0123456789ab" in text
-    assert "12 model calls, 3400 input and 560 output tokens; cost unknown" in text
+    assert "12 calls for judgements, 3400 input and 560 output tokens; cost unknown" in text
     assert ("carry no meaning" in text) == judge.startswith("embedded")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {11, 10}

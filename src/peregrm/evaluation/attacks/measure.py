@@ -18,7 +18,9 @@ from pydantic import Field
 from peregrm.evaluation.attacks.corpus import families
 from peregrm.evaluation.attacks.hacks import HACKS
 from peregrm.evaluation.statistics import Estimate, clustered_mean
+from peregrm.models.heads import is_head
 from peregrm.records import Part, Usage
+from peregrm.reward.heads.words import head_words
 
 __all__ = [
     "HARMLESS",
@@ -114,9 +116,9 @@ class AttackResult(Part):
     """The record of one measurement: what was asked of which judge, what it found, what it rests on.
 
     `base` says how the attacked replies were chosen; `left_out` counts cases without a reply to attack, and flagged ones. `honest` is the
-    mean total of the honest replies, its coverage the share of them that were scored. `usage` and `cost` are those behind the figures,
-    whether or not calls came from the cache; the cost is None where no price is known. `corpus` changes with the wording of any attack
-    or hack.
+    mean total of the honest replies, its coverage the share of them that were scored. `usage` and `cost` are those of the judgements, not
+    of criteria, whether or not calls came from the cache; the cost is None where no price is known. `corpus` changes with the wording of
+    any attack or hack.
     """
 
     judge: str
@@ -142,6 +144,11 @@ def judge_words(judge: str) -> str:
         return (
             "The judge is a small embedded model: its scores carry no meaning, so neither does how far they move. "
             "This only shows that the measurement runs."
+        )
+    if is_head(judge):
+        return (
+            f"{head_words(judge)} This says how far hostile text moves it; it reads words and embeddings, so attacks fitted to it may go "
+            "much further."
         )
     return (
         "This says how far hostile text moves this judge, in this mode, with these prompts; not whether its scores agree with people. "

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from peregrm.evaluation.evaluation import Evaluation, LengthRelation
 from peregrm.evaluation.page.charts import Axis, Dot, Strip, axis_of, cloud, strip
 from peregrm.evaluation.page.chosen import Material, chosen_cases, ordered_policies, shown_pair
+from peregrm.evaluation.page.templates import rendered
 from peregrm.evaluation.page.wording import counted, criteria_words, format_p, some_of
 from peregrm.evaluation.report import format_estimate, format_value, judge_note, plain
 from peregrm.evaluation.statistics import Estimate
@@ -22,12 +21,8 @@ from peregrm.prompts import prompt_hash, prompt_names, prompt_text
 from peregrm.reward.base import says_something
 from peregrm.text import tokens
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
 __all__ = ["evaluation_markdown", "evaluation_page"]
 
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _ALPHA = 0.05
 
 
@@ -60,14 +55,13 @@ class _Prompt(NamedTuple):
 
 def evaluation_page(evaluation: Evaluation, material: Material, *, title: str) -> str:
     """Return the report as HTML."""
-    text = _template("evaluation.html.jinja", escape=True).render(_view(evaluation, material, title))
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return rendered("evaluation.html.jinja", _view(evaluation, material, title), escape=True)
 
 
 def evaluation_markdown(evaluation: Evaluation, material: Material, *, title: str) -> str:
     """Return the report as Markdown: the same figures and cases, without charts."""
-    text = _template("evaluation.md.jinja", escape=False).render(_view(evaluation, material, title))
-    return re.sub(r"\n{3,}", "\n\n", _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)).rstrip() + "\n"
+    text = rendered("evaluation.md.jinja", _view(evaluation, material, title), escape=False)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def _view(evaluation: Evaluation, material: Material, title: str) -> dict[str, Any]:
@@ -81,7 +75,7 @@ def _view(evaluation: Evaluation, material: Material, title: str) -> dict[str, A
         "title": title,
         "e": evaluation,
         "label": _labels(judges),
-        "notes": _notes(judges),
+        "notes": _notes(evaluation),
         "rows": sorted(evaluation.scores, key=lambda score: place[score.policy]),
         "plots": [_plot(evaluation, order, measure) for measure in ("total", *evaluation.measures[:-1])],
         "slices": _slices(evaluation, order),
@@ -104,12 +98,13 @@ def _view(evaluation: Evaluation, material: Material, title: str) -> dict[str, A
     }
 
 
-def _notes(judges: Sequence[str]) -> list[tuple[str, str]]:
+def _notes(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return what is known of the judges' worth, each note once with the judges it is about."""
-    labels = _labels(judges)
+    labels = _labels([judge.judge for judge in evaluation.judges])
+    standings = {one.judge: one for one in evaluation.standings}
     about: dict[str, list[str]] = {}
-    for judge in judges:
-        about.setdefault(judge_note(judge), []).append(labels[judge])
+    for judge, label in labels.items():
+        about.setdefault(judge_note(judge, standings.get(judge)), []).append(label)
     return [(", ".join(names), note) for note, names in about.items()]
 
 
@@ -184,11 +179,3 @@ def _prompts(used: Sequence[tuple[str, str]]) -> list[_Prompt]:
         _Prompt(name, digest, prompt_text(name) if name in known and prompt_hash(name) == digest else None)
         for name, digest in used
     ]
-
-
-@lru_cache(maxsize=2)
-def _template(name: str, *, escape: bool) -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown is escaped by `plain`
-    return environment.from_string(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))

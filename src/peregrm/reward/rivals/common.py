@@ -20,13 +20,12 @@ from peregrm.models.base import Model
 from peregrm.records import Case, Judgement, Reply, Reward
 from peregrm.reward.aggregate import mean_of_scored
 from peregrm.reward.asking import Asking, together
-from peregrm.reward.base import Scored, as_replies, says_something
-from peregrm.reward.guards import measure, penalty
+from peregrm.reward.base import EMPTY, Scored, as_replies, says_something
 from peregrm.reward.guidance import flagged_failure
 from peregrm.reward.judge import analysis_field, object_type
 from peregrm.reward.opening import LazyJudge
 from peregrm.reward.options import RewardOptions
-from peregrm.reward.summing import Rules, add_up, unscored, why_no_total
+from peregrm.reward.summing import Rules, reward_of, unscored
 from peregrm.reward.variants import asks_reasons
 
 __all__ = [
@@ -44,9 +43,6 @@ __all__ = [
 
 T = TypeVar("T")
 S = TypeVar("S")
-
-EMPTY = (("rule", "The reply is empty: it scores lowest by rule, without a call."),)
-"""The analysis of a judgement that nobody had to be asked for."""
 
 
 class Rival(ABC):
@@ -201,36 +197,3 @@ def mean_value(judgements: Sequence[Judgement], aspect: str, name: str, quorum: 
 def mean_values(judgements: Sequence[Judgement], names: Sequence[str], quorum: float) -> dict[str, float | None]:
     """Return `mean_value` for values that are named as the aspect they are the only value of."""
     return {name: mean_value(judgements, name, name, quorum) for name in names}
-
-
-def reward_of(
-    rules: Rules,
-    case: Case,
-    reply: Reply,
-    judgements: Sequence[Judgement],
-    *,
-    scores: Mapping[str, float | None],
-    before: float | None,
-) -> Reward:
-    """Return the reward of one reply: `before`, on the rival's scale, less what the guards take; `scores` are kept as they are."""
-    named = tuple(scores.items())
-    if not judgements:
-        return add_up(rules, case, None, reply, ()).model_copy(update={"scores": named})
-    measured = measure(case, reply.text)
-    taken = penalty(rules.guards, measured)
-    return Reward(
-        case_id=case.id,
-        reply_id=reply.id,
-        policy=reply.policy,
-        judge=rules.judge,
-        method=rules.method,
-        scores=named,
-        empathy=None,
-        bystander=None,
-        total=None if before is None else before - taken,
-        measured=measured,
-        penalty=None if before is None else taken,
-        coverage=sum(j.failure is None for j in judgements) / len(judgements),
-        judgement_ids=tuple(j.id for j in judgements),
-        failure=why_no_total(judgements) if before is None else None,
-    )

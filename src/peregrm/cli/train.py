@@ -1,0 +1,57 @@
+"""`peregrm train ...`: what is learned from data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peregrm.cli.app import app
+from peregrm.cli.common import say
+from peregrm.cli.options import JsonOpt
+
+__all__ = ["train_app"]
+
+train_app = typer.Typer(help="Train judges and policies.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(train_app, name="train")
+
+PairsArg = Annotated[
+    list[Path],
+    typer.Argument(help="Pairs (.jsonl, .jsonl.gz), gold.jsonl with memories.jsonl beside it, or folders of them."),
+]
+HeadOpt = Annotated[Path, typer.Option("--out", "-o", help="The file of the head (JSON).")]
+LicenceOpt = Annotated[
+    str, typer.Option("--licence", help="Licence of the training data; it is kept on the head's card.")
+]
+
+
+@train_app.command("judge-head")
+def judge_head(
+    pairs: PairsArg,
+    out: HeadOpt,
+    licence: LicenceOpt = "not stated",
+    json_: JsonOpt = False,
+) -> None:
+    """Train a small judge on pairs of replies, cross-fitted by user, and say what it got right on users it had not seen.
+
+    The file is used as `--judge head:FILE`. The same input gives the same file. No GPU and no model server: MiniLM embeddings, a linear
+    head, minutes on a laptop.
+    """
+    from peregrm.models.embeddings import Embedder
+    from peregrm.training.judge_head import train_head, write_head
+    from peregrm.training.pairs import read_material
+
+    head = train_head(read_material(pairs), Embedder(), licence, say)
+    write_head(head, out)
+    if json_:
+        typer.echo(head.card.model_dump_json(indent=1))
+        return
+    typer.echo(
+        f"{out}: {head.card.pairs} pairs of {head.card.users} users, {head.card.folds} folds; on users not seen in training:"
+    )
+    for one in sorted(head.card.measured, key=lambda one: one.name):
+        interval = "no interval" if one.low is None else f"{one.low:.2f} to {one.high:.2f}"
+        typer.echo(f"  {one.mean:.2f} [{interval}]  {one.name} (n = {one.n}, {one.users} users)")
+    for reason, count in head.card.left_out.items():
+        typer.echo(f"  left out: {count} {reason}")

@@ -1,0 +1,143 @@
+"""Judge cards as files: how one is read and found, and what it says beside a judge's scores.
+
+A card counts for the judge and the reward that it names and for nothing else: the same model asked in another way is another judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from peregrm.errors import ArtifactError, SettingsError
+from peregrm.evaluation.validity.card import JudgeCard, PartName, Verdict, card_verdict
+from peregrm.models.heads import is_head
+from peregrm.records import Part, Reward
+from peregrm.reward.base import GUIDANCE
+from peregrm.reward.heads.words import head_words
+from peregrm.store import summarise_validation
+
+__all__ = [
+    "CARD",
+    "OWN_FOLDER",
+    "Standing",
+    "card_folders",
+    "checked_places",
+    "find_card",
+    "known_cards",
+    "read_card",
+    "standing",
+    "standing_of",
+]
+
+CARD = "card.json"
+"""The file of a card in the folder of a validation."""
+
+OWN_FOLDER = Path("peregrm-validation")
+"""Where cards are looked for when no place is named: the default folder of `peregrm validate`."""
+
+_TOY = "The judge is a small embedded model: it is there to try the pipeline, and its scores carry no meaning."
+_HOW = "`peregrm validate` is the way to know what a judge is worth."
+
+
+class Standing(Part):
+    """What is known of one judge's worth, as reports say it.
+
+    `words` are for the reader; `parts` holds the verdict of every measured part, and is empty where there is no card.
+    """
+
+    judge: str
+    reward: str
+    words: str
+    parts: tuple[tuple[PartName, Verdict], ...] = ()
+
+
+def card_folders(named: Sequence[str] | None) -> tuple[Path, ...]:
+    """Return where cards are looked for: the files and folders named, by default `peregrm-validation` where it exists; then those shipped.
+
+    Raises `SettingsError` where a named one does not exist.
+    """
+    places = [Path(one).expanduser() for one in named] if named is not None else [OWN_FOLDER]
+    missing = [str(place) for place in places if not place.exists()]
+    if missing and named is not None:
+        raise SettingsError(f"cards: no such file or folder: {', '.join(missing)}")
+    shipped = Path(str(resources.files(__package__))) / "cards"
+    return (*(place for place in places if place.exists()), *sorted(shipped.glob("*.json")))
+
+
+def checked_places(named: Sequence[str] | None) -> tuple[Path, ...]:
+    """Return `card_folders`, all of whose cards can be read: to be called before anything is asked, so that no run ends in a damaged card.
+
+    Raises `SettingsError` where a named place does not exist, `ArtifactError` where a card is damaged.
+    """
+    places = card_folders(named)
+    known_cards(places)
+    return places
+
+
+def find_card(judge: str, reward: str, folders: Sequence[Path]) -> JudgeCard | None:
+    """Return the first card of this judge, asked by this reward; None where there is none.
+
+    Each of `folders` is a card's file, or a folder that holds `card.json` itself or in folders directly in it. Raises `ArtifactError` where
+    a card is damaged.
+    """
+    return next((card for card in known_cards(folders) if (card.judge, card.reward) == (judge, reward)), None)
+
+
+def known_cards(folders: Sequence[Path]) -> list[JudgeCard]:
+    """Return all cards in these places, in their order; raises `ArtifactError` where one is damaged."""
+    return [read_card(path) for place in folders for path in _files(place)]
+
+
+def read_card(path: Path) -> JudgeCard:
+    """Read one card; raises `ArtifactError` where the file is none."""
+    try:
+        return JudgeCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise ArtifactError(f"{path}: no judge card: {summarise_validation(error)}") from None
+    except UnicodeDecodeError:
+        raise ArtifactError(f"{path}: no judge card: not UTF-8 text") from None
+
+
+def standing(judge: str, reward: str, folders: Sequence[Path] = ()) -> Standing:
+    """Return what the cards in `folders` say of a judge's worth, or that there is none; see `find_card`."""
+    card = find_card(judge, reward, folders)
+    toy = judge == "embedded" or judge.startswith("embedded:")
+    if card is not None:
+        before = f"{_TOY} " if toy else f"{_heads_words(judge)} " if is_head(judge) else ""
+        parts = tuple((finding.part, finding.verdict) for finding in card.findings)
+        words = f"{before}Judge card: {card_verdict(card)}."
+        return Standing(judge=judge, reward=reward, words=words, parts=parts)
+    others = sorted({other.reward for other in known_cards(folders) if other.judge == judge})
+    besides = f" Its card in mode {', '.join(others)} does not count for mode {reward}." if others else ""
+    if toy:
+        return Standing(judge=judge, reward=reward, words=f"{_TOY}{besides} {_HOW}")
+    if is_head(judge):
+        return Standing(
+            judge=judge, reward=reward, words=f"{_heads_words(judge)}{besides} It has no judge card. {_HOW}"
+        )
+    words = f"This judge has not been validated{' in this mode' if others else ''}: how far its scores agree with people is not known."
+    return Standing(judge=judge, reward=reward, words=f"{words}{besides} `peregrm validate` is the way to find out.")
+
+
+def _heads_words(judge: str) -> str:
+    """Return what the files of heads say; a pool of judges is named with `+` between them."""
+    return " ".join(head_words(one) for one in judge.split(" + ") if is_head(one))
+
+
+def standing_of(rewards: Iterable[Reward], folders: Sequence[Path], *, otherwise: str) -> Standing:
+    """Return the standing of the judge that gave these rewards, in the way it did; `otherwise` is its name where there are none.
+
+    Those for flagged cases do not count: they are judged by safe guidance, whatever the reward.
+    """
+    given = [(reward.judge, reward.method) for reward in rewards if reward.method != GUIDANCE]
+    judges, methods = ({pair[place] for pair in given} for place in (0, 1))
+    return standing(" + ".join(sorted(judges)) or otherwise, " + ".join(sorted(methods)), folders)
+
+
+def _files(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    return [path for path in (place / CARD, *sorted(place.glob(f"*/{CARD}"))) if path.is_file()]

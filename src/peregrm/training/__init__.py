@@ -1,0 +1,1 @@
+"""Training: what a judge or a policy learns from, and how."""

@@ -1,0 +1,327 @@
+"""`peregrm train judge-head`: pairs become the file of a head, with the figures it got on users it had not seen.
+
+Users are dealt out to folds by a hash of their ids, so the same input gives the same file. Each fold's weights are fitted without its
+users, with a penalty chosen by cross-validation over the users that are left (nested: no figure on the card saw its users in any way),
+and they are what judges those users later. The weights of the whole, for everybody else, take the penalty chosen over all users. A reply
+written for one person must also beat itself under another person's memories: these persona swaps are part of the loss where replies say
+whom they were written for. So must honest replies beat hostile ones (`peregrm.training.hostile`). Left out on purpose: early stopping,
+search over features, anything drawn at random.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from peregrm.dimensions import EMPATHY
+from peregrm.errors import InputError
+from peregrm.evaluation.statistics import clustered_mean
+from peregrm.models.embeddings import Embedder
+from peregrm.reward.heads.features import Features, Featuring, Moment, feature_stamp, without_person
+from peregrm.reward.heads.head import TOTAL, Dataset, Head, HeadCard, Measured, Weights
+from peregrm.store import replace_text
+from peregrm.training.fitting import COMPONENTS, Contest, fit_weights, log_loss, table_of
+from peregrm.training.hostile import UNSEEN
+from peregrm.training.pairs import LANGUAGE, Group, Material, Pair
+
+__all__ = [
+    "FOLDS",
+    "HIDDEN",
+    "PENALTIES",
+    "SWAP",
+    "Trained",
+    "cross_fit",
+    "featured",
+    "measure",
+    "train_head",
+    "write_head",
+]
+
+FOLDS = 8
+INNER_FOLDS = 4
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)
+"""L2 penalties that are tried, on features scaled to a root mean square difference of 1 within pairs."""
+
+SWAP = "persona swap noticed"
+SHORTER = "the better one is shorter"
+LONGER_WINS = "longer wins (baseline)"
+HIDDEN = "person hidden: "
+"""Before the name of a figure that a head got which was trained and asked without the person: what lies in the writing alone."""
+
+ALL = "all pairs"
+
+_MOST_SWAPS = 12
+_LEAST_PAIRS = 50
+_LENGTH = "features are shares, rates and means; a nuisance term of log length was fitted beside them and is not part of the score"
+
+
+class _Made(NamedTuple):
+    """A group and the rows of its replies in the table; `swapped` are those of its best reply under other users, by user."""
+
+    group: Group
+    replies: tuple[int, ...]
+    swapped: tuple[tuple[str, int], ...]
+    hostile: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Groups with the table of their features, dealt out to folds; `folds` holds the fold of every user."""
+
+    made: tuple[_Made, ...]
+    table: Features
+    folds: dict[str, int]
+
+    @property
+    def count(self) -> int:
+        """How many folds there are."""
+        return max(self.folds.values()) + 1
+
+
+def featured(groups: Sequence[Group], embedder: Embedder, tell: Callable[[str], None] = lambda line: None) -> Trained:
+    """Compute the features of all replies, and of each best reply under up to twelve other users."""
+    featuring = Featuring(embedder)
+    people = _people(groups)
+    made: list[_Made] = []
+    rows: list[Features] = []
+
+    def row(moment: Moment, text: str) -> int:
+        rows.append(featuring.features(moment, text))
+        return len(rows) - 1
+
+    for place, group in enumerate(groups):
+        own = tuple(row(group.moment, text) for text in group.replies)
+        best = group.replies[group.best or 0]
+        swapped = tuple((user, row(moment, best)) for user, moment in _others(group, people))
+        made.append(_Made(group, own, swapped, tuple(row(group.moment, one.text) for one in group.hostile)))
+        if place % 100 == 99:
+            tell(f"features of {place + 1} of {len(groups)} moments")
+    return Trained(tuple(made), table_of(rows), _dealt([group.user for group in groups], FOLDS))
+
+
+def _people(groups: Iterable[Group]) -> dict[int, dict[str, Moment]]:
+    people: dict[int, dict[str, Moment]] = {}
+    for group in groups:
+        if group.best is not None and group.moment.known:
+            people.setdefault(group.source, {}).setdefault(group.user, group.moment)
+    return people
+
+
+def _others(group: Group, people: dict[int, dict[str, Moment]]) -> list[tuple[str, Moment]]:
+    if group.best is None:
+        return []
+    named = [(user, moment) for each in people.values() for user, moment in each.items() if user != group.user]
+    named.sort(key=lambda one: _hashed(f"{group.moment.query}:{one[0]}"))
+    chosen = named[:_MOST_SWAPS]
+    return [(user, Moment(group.moment.query, group.moment.situation, other.known)) for user, other in chosen]
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _dealt(users: Iterable[str], most: int) -> dict[str, int]:
+    """Deal users out to folds of nearly equal size, by a hash of their ids."""
+    order = sorted(set(users), key=_hashed)
+    return {user: place % min(most, len(order)) for place, user in enumerate(order)}
+
+
+def _contests(made: Iterable[_Made], users: set[str], output: str) -> list[Contest]:
+    """Return the contests of these users; a swap counts where the other persona is theirs too."""
+    contests = []
+    for one in made:
+        if one.group.user in users:
+            pairs = [pair for pair in one.group.pairs if pair.output == output]
+            contests += [Contest(one.replies[pair.better], one.replies[pair.worse]) for pair in pairs]
+            best = one.replies[one.group.best or 0]
+            contests += [Contest(best, other, "swap") for user, other in one.swapped if user in users]
+            contests += [Contest(*each, "hostile") for name, each in _hostile(one) if name != UNSEEN and pairs]
+    return contests
+
+
+def _hostile(made: _Made) -> list[tuple[str, tuple[int, int]]]:
+    """Return the rows of honest replies and of the hostile ones that are worse, with what each is counted under."""
+    return [
+        (one.name, (made.replies[place], row))
+        for one, row in zip(made.group.hostile, made.hostile, strict=True)
+        for place in one.better
+    ]
+
+
+def _fit(trained: Trained, users: set[str], output: str, penalties: Sequence[float]) -> dict[float, Weights]:
+    replies = [one for made in trained.made if made.group.user in users for one in made.replies]
+    return fit_weights(trained.table, _contests(trained.made, users, output), replies, penalties)
+
+
+def _best_penalty(trained: Trained, users: set[str], output: str) -> float:
+    """Return the penalty with the least loss on users left out, swaps and hostile replies not counted."""
+    folds = _dealt(users, INNER_FOLDS)
+    losses = dict.fromkeys(PENALTIES, 0.0)
+    for fold in range(max(folds.values()) + 1):
+        held = {user for user in users if folds[user] == fold}
+        contests = [one for one in _contests(trained.made, held, output) if one.kind == "pair"]
+        if not contests or not _contests(trained.made, users - held, output):
+            continue
+        for penalty, weights in _fit(trained, users - held, output, PENALTIES).items():
+            losses[penalty] += log_loss(weights, trained.table, contests) * len(contests)
+    return min(PENALTIES, key=lambda penalty: (losses[penalty], -penalty))
+
+
+def cross_fit(trained: Trained, output: str = TOTAL) -> tuple[tuple[Weights, ...], float]:
+    """Return the weights of the whole and then those of each fold, and the penalty of the whole."""
+    users = set(trained.folds)
+
+    def fitted(some: set[str]) -> tuple[Weights, float]:
+        penalty = _best_penalty(trained, some, output)
+        return _fit(trained, some, output, [penalty])[penalty], penalty
+
+    whole, penalty = fitted(users)
+    folds = [fitted({user for user in users if trained.folds[user] != fold})[0] for fold in range(trained.count)]
+    return (whole, *folds), penalty
+
+
+def measure(trained: Trained, outputs: dict[str, tuple[Weights, ...]]) -> list[Measured]:
+    """Return the accuracies of each user's replies by the fold that did not see them, with intervals clustered by user."""
+    rows: dict[str, list[tuple[str, float]]] = {}
+    scores = {name: [weights.score(trained.table) for weights in each] for name, each in outputs.items()}
+    lengths = trained.table.log_words
+
+    def add(name: str, user: str, better: float, worse: float) -> None:
+        rows.setdefault(name, []).append((user, 0.5 if better == worse else float(better > worse)))
+
+    for made in trained.made:
+        group, replies, swapped, _ = made
+        place = trained.folds[group.user] + 1
+        for pair in group.pairs:
+            if pair.output not in outputs:
+                continue
+            good, bad = replies[pair.better], replies[pair.worse]
+            given = scores[pair.output][place]
+            for name in _counted_under(pair, shorter=bool(lengths[good] < lengths[bad])):
+                add(name, group.user, given[good], given[bad])
+            add(LONGER_WINS, group.user, lengths[good], lengths[bad])
+        given = next(iter(scores.values()))[place]
+        for _, other in swapped:
+            add(SWAP, group.user, given[replies[group.best or 0]], given[other])
+        for name, (honest, hostile) in _hostile(made):
+            add(name, group.user, given[honest], given[hostile])
+    return [_measured(name, values) for name, values in rows.items()]
+
+
+def _counted_under(pair: Pair, *, shorter: bool) -> list[str]:
+    names = [pair.name if pair.output == TOTAL else f"{pair.output}: {pair.name}", ALL]
+    names += [SHORTER] if shorter else []
+    return [*names, "gap of 2 or more"] if pair.gap is not None and pair.gap >= 2 else names
+
+
+def _measured_blind(trained: Trained, outputs: dict[str, float]) -> list[Measured]:
+    """Return what heads get that are not shown the person, with the same folds and the penalty of each output."""
+    blind = Trained(
+        tuple(made._replace(group=replace(made.group, hostile=()), swapped=(), hostile=()) for made in trained.made),
+        without_person(trained.table),
+        trained.folds,
+    )
+    users = set(trained.folds)
+    fitted = {}
+    for output, penalty in outputs.items():
+        folds = [{user for user in users if trained.folds[user] != fold} for fold in range(trained.count)]
+        fitted[output] = tuple(_fit(blind, some, output, [penalty])[penalty] for some in (users, *folds))
+    found = [one for one in measure(blind, fitted) if one.name not in (SHORTER, LONGER_WINS)]
+    return [one.model_copy(update={"name": f"{HIDDEN}{one.name}"}) for one in found]
+
+
+def _measured(name: str, values: Sequence[tuple[str, float]]) -> Measured:
+    estimate = clustered_mean(list(values), bounds=(0.0, 1.0))
+    mean, low, high = (
+        None if value is None else round(value, 4) for value in (estimate.mean, estimate.low, estimate.high)
+    )
+    return Measured(name=name, mean=mean, low=low, high=high, n=estimate.n, users=estimate.users)
+
+
+def train_head(
+    material: Material, embedder: Embedder, licence: str, tell: Callable[[str], None] = lambda line: None
+) -> Head:
+    """Train a head. It has the three dimensions where there are pairs enough for each, and otherwise a total only.
+
+    `licence` is that of the training data. Raises `InputError` where fewer than four users are there to be held apart.
+    """
+    groups, outputs_wanted = _wanted(material)
+    trained = featured(groups, embedder, tell)
+    if len(trained.folds) < 4:
+        raise InputError(f"{len(trained.folds)} users are too few to train on some and measure on others: at least 4")
+    outputs: dict[str, tuple[Weights, ...]] = {}
+    penalties: dict[str, float] = {}
+    for output in outputs_wanted:
+        tell(f"fitting {output}: {trained.count} folds of {len(trained.folds)} users")
+        outputs[output], penalties[output] = cross_fit(trained, output)
+    card = HeadCard(
+        datasets=tuple(_dataset(material, groups, place, licence) for place in range(len(material.sources))),
+        languages=(LANGUAGE,),
+        pairs=sum(len(group.pairs) for group in groups),
+        swaps=sum(len(made.swapped) for made in trained.made),
+        users=len(trained.folds),
+        folds=trained.count,
+        penalty=penalties,
+        components=COMPONENTS,
+        length=_LENGTH,
+        measured=(
+            *measure(trained, outputs),
+            *(_measured_blind(trained, penalties) if any(g.moment.known for g in groups) else ()),
+        ),
+        left_out=dict(sorted(material.left_out.items())),
+    )
+    seen: dict[str, int] = {}
+    clashes: set[str] = set()
+    for group in groups:
+        for key in group.keys:
+            if seen.setdefault(key, trained.folds[group.user]) != trained.folds[group.user]:
+                clashes.add(key)  # two users said the same: it tells nobody apart
+    return Head(
+        features=feature_stamp(),
+        embedding=embedder.fingerprint,
+        card=card,
+        outputs=outputs,
+        seen={key: fold for key, fold in sorted(seen.items()) if key not in clashes},
+    )
+
+
+def _wanted(material: Material) -> tuple[list[Group], list[str]]:
+    counts = Counter(pair.output for group in material.groups for pair in group.pairs)
+    names = [dimension.name for dimension in EMPATHY]
+    unknown = sorted(set(counts) - {TOTAL, *names})
+    if unknown:
+        raise InputError(f"pairs of the dimension {unknown[0]!r}: there are {', '.join(names)}")
+    outputs = names if all(counts[name] >= _LEAST_PAIRS for name in names) else [TOTAL]
+    unused = sum(number for output, number in counts.items() if output not in outputs)
+    if unused:
+        material.leave_out("pairs of other dimensions than the head's outputs", unused)
+    if not sum(counts[output] for output in outputs):
+        raise InputError(f"there are too few pairs of each dimension (at least {_LEAST_PAIRS}) and none without one")
+    groups = [group for group in material.groups if any(pair.output in outputs for pair in group.pairs)]
+    return groups, outputs
+
+
+def _dataset(material: Material, groups: Sequence[Group], place: int, licence: str) -> Dataset:
+    own = [group for group in groups if group.source == place]
+    source = material.sources[place]
+    return Dataset(
+        name=source.name,
+        sha256=source.sha256,
+        licence=licence,
+        pairs=sum(len(group.pairs) for group in own),
+        users=len({group.user for group in own}),
+    )
+
+
+def write_head(head: Head, path: Path) -> None:
+    """Write the file of a head, the same bytes for the same head."""
+    import json
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(
+        path, json.dumps(head.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"), sort_keys=True) + "\n"
+    )

@@ -1,0 +1,247 @@
+"""What a head is trained on: moments with replies of which some are known to be better than others.
+
+Two kinds of files. *Gold* is `gold.jsonl` with `memories.jsonl` beside it, whose ranks order all replies to a case; where the users'
+histories lie beside it too, their sentences are remembered as seen. *Pairs* is JSON Lines, also gzipped, of {id, context, a, b, better,
+gap, user} and, if there, `memories`, `situation`, `language` and `dimension`; `context` is a text or messages, `user` an id or what is
+known. Pairs without a user's id are grouped by their context, so that no context is in two folds. A folder is all gold files in it, or,
+without any, all its pairs files. What is not English is left out and counted. Left out on purpose: ties.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from peregrm.dataset.gold import Gold, GoldCase, read_gold
+from peregrm.errors import InputError
+from peregrm.reward.base import says_something
+from peregrm.reward.heads.features import Known, Moment
+from peregrm.reward.heads.head import TOTAL, content_keys, key_of
+from peregrm.store import summarise_validation
+from peregrm.text import cjk_share
+from peregrm.training.hostile import Hostile, hostile_replies
+
+__all__ = ["GOLD", "Group", "Material", "Pair", "Source", "read_material"]
+
+GOLD = "gold.jsonl"
+LANGUAGE = "en"
+_MOST_CHINESE = 0.3
+
+
+class Pair(NamedTuple):
+    """Which of two replies of a group is better, by their places; `name` is what the pair is counted under."""
+
+    better: int
+    worse: int
+    name: str
+    output: str = TOTAL
+    gap: float | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """One moment with its replies and what is known of their order.
+
+    `user` is who must not be in two folds. `best` is the reply written for this person, whose place under another's persona is worse;
+    None where none was. `keys` are the hashes by which a head knows that it saw this moment. `hostile` are replies that are worse.
+    """
+
+    source: int
+    user: str
+    moment: Moment
+    replies: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    best: int | None = None
+    keys: tuple[str, ...] = ()
+    hostile: tuple[Hostile, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that was read."""
+
+    name: str
+    sha256: str
+
+
+@dataclass
+class Material:
+    """Everything that was read, and what was left out, by reason."""
+
+    groups: list[Group] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def leave_out(self, reason: str, count: int = 1) -> None:
+        """Count what is not trained on."""
+        self.left_out[reason] = self.left_out.get(reason, 0) + count
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    role: str
+    content: str
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    id: str
+    context: str | list[_Message] = Field(min_length=1)
+    a: str
+    b: str
+    better: Literal["a", "b"] | None
+    gap: float | None = None
+    user: str | dict[str, Any] | None = None
+    memories: list[str] = []
+    situation: str = ""
+    language: str = LANGUAGE
+    dimension: str | None = None
+
+
+def read_material(paths: Sequence[Path]) -> Material:
+    """Read files and folders of pairs and gold, in the order given, files of a folder by name.
+
+    Raises `InputError` where a file cannot be read or holds something else, or nothing is left to train on.
+    """
+    material = Material()
+    for path in (file for given in paths for file in _files(given)):
+        material.sources.append(Source(path.name, hashlib.sha256(_bytes(path)).hexdigest()))
+        if path.name == GOLD:
+            _read_gold(path, material)
+        else:
+            _read_pairs(path, material)
+    if not any(group.pairs for group in material.groups):
+        raise InputError(f"{', '.join(map(str, paths))}: there are no pairs to train on")
+    return material
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    gold = sorted(path.rglob(GOLD), key=lambda file: file.relative_to(path).parts)
+    return gold or sorted([*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")])
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+
+
+def _read_gold(path: Path, material: Material) -> None:
+    gold = read_gold(path)
+    said = _said_by_user(path.parent / "histories")
+    for case in gold.cases:
+        if case.language != LANGUAGE:
+            material.leave_out(f"cases in another language than {LANGUAGE}")
+            continue
+        material.groups.append(_gold_group(case, gold, said.get(case.user_id, ()), len(material.sources) - 1))
+
+
+def _gold_group(case: GoldCase, gold: Gold, said: Sequence[str], source: int) -> Group:
+    memories = [m for m in gold.memories.values() if m.user_id == case.user_id and m.status == "kept"]
+    ranked = sorted(case.replies, key=lambda reply: (reply.rank, reply.policy))
+    pairs = [
+        Pair(a, b, f"{_short(ranked[a].policy)} over {_short(ranked[b].policy)}")
+        for a, b in combinations(range(len(ranked)), 2)
+        if ranked[a].rank < ranked[b].rank
+    ]
+    texts = [*said, *(m.value for m in memories), *(e.quote for m in memories for e in m.evidence)]
+    return Group(
+        source=source,
+        user=case.user_id,
+        moment=Moment(case.query, case.situation, tuple(Known(m.label, m.value) for m in memories)),
+        replies=tuple(reply.text for reply in ranked),
+        pairs=tuple(pairs),
+        best=0 if ranked and ranked[0].policy.endswith("personalized") else None,
+        keys=(key_of("user", case.user_id), key_of("text", case.query), *content_keys(texts)),
+        hostile=hostile_replies(case, memories, [reply.text for reply in ranked]),
+    )
+
+
+def _short(policy: str) -> str:
+    return policy.removeprefix("gold ")
+
+
+def _said_by_user(folder: Path) -> dict[str, list[str]]:
+    """Return what every user said in the histories of a folder; nothing where it is not there."""
+    if not folder.is_dir():
+        return {}
+    from peregrm.histories import read_histories
+
+    return {
+        history.user_id: [turn.text for session in history.sessions for turn in session.turns if turn.role == "user"]
+        for history in read_histories(folder)
+    }
+
+
+def _read_pairs(path: Path, material: Material) -> None:
+    source = len(material.sources) - 1
+    groups: dict[tuple[str, Moment], list[tuple[_Row, str]]] = {}
+    for row in _rows(path):
+        moment = _moment(row)
+        chinese = max(map(cjk_share, (moment.query, row.a, row.b)))
+        if row.language != LANGUAGE or chinese > _MOST_CHINESE:
+            material.leave_out(f"pairs in another language than {LANGUAGE}")
+        elif row.better is None:
+            material.leave_out("pairs without a better one")
+        elif not (says_something(row.a) and says_something(row.b)):
+            material.leave_out("pairs with an empty reply")
+        else:
+            user = row.user if isinstance(row.user, str) else key_of("text", moment.query)
+            groups.setdefault((user, moment), []).append((row, row.better))
+    material.groups += [_pairs_group(user, moment, rows, source) for (user, moment), rows in groups.items()]
+
+
+def _moment(row: _Row) -> Moment:
+    messages = [row.context] if isinstance(row.context, str) else [m.content for m in row.context if m.role == "user"]
+    known = row.user if isinstance(row.user, dict) else {}
+    situation = row.situation or str(known.get("situation") or "") or " ".join(messages[:-1])
+    persona = [line for line in str(known.get("persona") or "").splitlines() if line.strip()]
+    return Moment(
+        messages[-1] if messages else "", situation, tuple(Known("", text) for text in (*persona, *row.memories))
+    )
+
+
+def _pairs_group(user: str, moment: Moment, rows: Sequence[tuple[_Row, str]], source: int) -> Group:
+    replies = list(dict.fromkeys(text for row, _ in rows for text in (row.a, row.b)))
+    pairs = []
+    for row, better in rows:
+        good, bad = (row.a, row.b) if better == "a" else (row.b, row.a)
+        pairs.append(Pair(replies.index(good), replies.index(bad), "human pairs", row.dimension or TOTAL, row.gap))
+    known = [key_of("user", row.user) for row, _ in rows if isinstance(row.user, str)]
+    texts = [moment.query, *(known_.text for known_ in moment.known)]
+    return Group(
+        source=source,
+        user=user,
+        moment=moment,
+        replies=tuple(replies),
+        pairs=tuple(pairs),
+        keys=(*dict.fromkeys(known), key_of("text", moment.query), *content_keys(texts)),
+    )
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    data = _bytes(path)
+    try:
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield _Row.model_validate(json.loads(line))
+        except ValidationError as error:
+            raise InputError(f"{path}:{number}: no pair: {summarise_validation(error)}") from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}:{number}: no JSON: {error}") from None

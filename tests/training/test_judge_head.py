@@ -1,0 +1,163 @@
+"""Training of heads: pairs are read, fits recover what was planted, folds are kept apart, files repeat byte for byte."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from head_parts import WordEmbedder, gold_folder
+from peregrm.errors import InputError
+from peregrm.models.heads import SHIPPED_HEAD
+from peregrm.reward.heads.features import NEAR_NAMES, Features
+from peregrm.reward.heads.head import TOTAL, key_of
+from peregrm.reward.heads.tones import tone_names
+from peregrm.training.fitting import Contest, fit_weights, log_loss, table_of
+from peregrm.training.judge_head import ALL, LONGER_WINS, SHORTER, SWAP, train_head, write_head
+from peregrm.training.pairs import read_material
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def reply(chance: np.random.Generator) -> Features:
+    tones = len(tone_names())
+    return Features(
+        chance.normal(size=len(NEAR_NAMES)),
+        chance.random(tones),
+        np.zeros(tones),
+        chance.normal(size=384) / 20,
+        np.array(chance.normal()),
+    )
+
+
+def rows_of(path: Path, **changes: object) -> Path:
+    rows = [
+        {
+            "id": f"r{n}",
+            "context": [{"role": "user", "content": f"my week number {n} is hard, it truly is"}],
+            "a": f"Ha, what a week. You menace {n}.",
+            "b": f"I am so sorry, dear {n}. It is hard. Do rest a while, and then some more.",
+            "better": "ab"[n % 2],
+            "gap": 2.0,
+            "user": {"situation": "a week"},
+            **changes,
+        }
+        for n in range(12)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_fit_recovers_planted_weights_and_length_stays_out() -> None:
+    """Better is what is high in one feature, and longer: the feature is found, and the score does not know the length."""
+    chance = np.random.default_rng(1)
+    replies = [reply(chance) for _ in range(400)]
+    table = table_of(replies)
+    contests = []
+    for a, b in zip(range(0, 400, 2), range(1, 400, 2), strict=True):
+        margin = 3 * (replies[a].near[0] - replies[b].near[0]) + 2 * (replies[a].log_words - replies[b].log_words)
+        contests.append(Contest(a, b) if margin + chance.logistic() > 0 else Contest(b, a))
+    weights = fit_weights(table, contests, range(400), [0.03])[0.03]
+    near = np.abs(weights.near)
+    assert near.argmax() == 0
+    assert weights.near[0] > 3 * np.sort(near)[-2]
+    assert log_loss(weights, table, contests) < np.log(2)
+    longer = replies[0]._replace(log_words=replies[0].log_words + 5)
+    assert weights.score(longer) == weights.score(replies[0])
+    assert float(np.mean(weights.score(table))) == pytest.approx(0, abs=1e-4)
+
+
+def test_chance_is_what_it_finds_where_nothing_is_planted(tmp_path: Path) -> None:
+    material = read_material([rows_of(tmp_path / "rows.jsonl")])
+    head = train_head(material, WordEmbedder(), "none")  # type: ignore[arg-type]
+    measured = head.measured(ALL)
+    assert measured is not None
+    assert measured.mean is not None
+    assert measured.mean <= 0.75
+    assert head.card.users == 12
+
+
+@pytest.mark.slow
+def test_taste_is_learned_on_people_not_seen_and_files_repeat(tmp_path: Path) -> None:
+    material = read_material([gold_folder(tmp_path / "gold", users=24)])
+    heads = [train_head(material, WordEmbedder(), "CC0-1.0") for _ in range(2)]  # type: ignore[arg-type]
+    for n, head in enumerate(heads):
+        write_head(head, tmp_path / f"{n}.json")
+    assert (tmp_path / "0.json").read_bytes() == (tmp_path / "1.json").read_bytes()
+    figures = {one.name: one.mean for one in heads[0].card.measured}
+    assert figures["personalized over mismatched"] > 0.9  # type: ignore[operator]
+    assert figures[SWAP] > 0.7  # type: ignore[operator]
+    assert {SHORTER, LONGER_WINS, ALL} <= figures.keys()
+
+
+def test_who_was_seen_is_known_by_id_and_by_words(tmp_path: Path) -> None:
+    material = read_material([gold_folder(tmp_path / "gold")])
+    head = train_head(material, WordEmbedder(), "CC0-1.0")  # type: ignore[arg-type]
+    fold = head.seen[key_of("user", "user5")]
+    assert head.seen[key_of("text", "what do I do with day 0 of USER5 then")] == fold
+    assert sorted(set(head.seen.values())) == list(range(head.card.folds))
+    assert all(len(each) == head.card.folds + 1 for each in head.outputs.values())
+    assert list(head.outputs) == [TOTAL]
+
+
+def test_dimensions_are_outputs_where_there_are_enough(tmp_path: Path) -> None:
+    paths = []
+    for name in ("resonation", "expression", "reception"):
+        rows = rows_of(tmp_path / f"{name}.jsonl", dimension=name)
+        rows.write_text("".join(rows.read_text() for _ in range(5)))
+        paths.append(rows)
+    head = train_head(read_material(paths), WordEmbedder(), "none")  # type: ignore[arg-type]
+    assert list(head.outputs) == ["resonation", "expression", "reception"]
+    with pytest.raises(InputError, match="dimension 'charm'"):
+        train_head(read_material([rows_of(tmp_path / "x.jsonl", dimension="charm")]), WordEmbedder(), "")  # type: ignore[arg-type]
+
+
+def test_a_folder_a_gzip_and_what_is_left_out(tmp_path: Path) -> None:
+    data = rows_of(tmp_path / "rows.jsonl").read_text()
+    (tmp_path / "rows.jsonl").unlink()
+    chinese = json.loads(data.splitlines()[0]) | {"a": "你好吗今天怎么样", "context": "今天很累很累很累"}
+    tie = json.loads(data.splitlines()[0]) | {"better": None}
+    text = data + json.dumps(chinese) + "\n" + json.dumps(tie) + "\n"
+    (tmp_path / "more.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    material = read_material([tmp_path])
+    assert sum(len(group.pairs) for group in material.groups) == 12
+    assert material.left_out == {"pairs in another language than en": 1, "pairs without a better one": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", "no pairs to train on"), ("{}\n", "no pair"), ("[\n", "no JSON"), ('{"id": "1"}\n', "no pair")],
+)
+def test_files_that_hold_no_pairs_are_named(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError, match=says):
+        read_material([path])
+
+
+def test_too_few_users_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="too few"):
+        train_head(read_material([gold_folder(tmp_path / "g", users=3)]), WordEmbedder(), "")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_shipped_head_is_what_the_command_makes_of_the_examples(tmp_path: Path) -> None:
+    """Other processors round embeddings in another way, so weights may differ in their last digits; everything else is equal."""
+    pytest.importorskip("onnxruntime")
+    from peregrm.cli import main
+
+    main(["train", "judge-head", str(EXAMPLES), "--licence", "CC0-1.0", "-o", str(tmp_path / "head.json")])
+    made, shipped = (json.loads(path.read_text()) for path in (tmp_path / "head.json", SHIPPED_HEAD))
+    weights = [head.pop("outputs") for head in (made, shipped)]
+    measured = [{one["name"]: one for one in head["card"].pop("measured")} for head in (made, shipped)]
+    made["card"].pop("penalty"), shipped["card"].pop("penalty")
+    assert made == shipped
+    for ours, theirs in zip(*(each[TOTAL] for each in weights), strict=True):
+        for name in ("near", "tones", "fit", "sense"):
+            assert np.allclose(ours[name], theirs[name], atol=0.15 * (np.abs(theirs[name]).max() + 1e-9)), name
+    assert {name: one["mean"] for name, one in measured[0].items()} == pytest.approx(
+        {name: one["mean"] for name, one in measured[1].items()}, abs=0.05
+    )
