@@ -75,13 +75,16 @@ def _text(text: str) -> Text:
 def _print_measures(
     console: Console, title: str, rows: Sequence[tuple[str, Sequence[tuple[str, Estimate]]]], *, signed: bool = False
 ) -> None:
-    """Print two narrow tables: what counts first, then the dimensions behind it."""
+    """Print two narrow tables: what counts first, then the dimensions behind it; measures nothing was scored on are left out."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     names = [name for name, _ in rows[0][1]]
-    headline = [name for name in ("total", "empathy", "bystander") if name in names]
-    for part, with_n in ((headline, True), ([name for name in names if name not in headline], False)):
+    there = [name for name in names if name == "total" or any(dict(measures)[name].n for _, measures in rows)]
+    headline = [name for name in ("total", "empathy", "bystander") if name in there]
+    for part, with_n in ((headline, True), ([name for name in there if name not in headline], False)):
+        if not part:
+            continue
         table = Table(
             title=title if with_n else None,
             title_justify="left",
@@ -143,9 +146,10 @@ def print_cases(console: Console, views: Sequence[CaseView]) -> None:
         for name, items in view.criteria.items:
             _say(console, f"{name}: " + "; ".join(f"{i.text} ({i.weight} %)" for i in items))
         for reply, reward, analysis in view.replies:
-            scores = ", ".join(f"{name} {format_value(score)}" for name, score in reward.scores)
-            head = f"{reply.policy}: total {format_value(reward.total)} ({scores}, bystander {format_value(reward.bystander)})"
-            _say(console, f"\n{head}", "bold")
+            named = [*reward.scores, ("bystander", reward.bystander)]
+            scores = ", ".join(f"{name} {format_value(score)}" for name, score in named if score is not None)
+            head = f"{reply.policy}: total {format_value(reward.total)}"
+            _say(console, f"\n{head} ({scores})" if scores else f"\n{head}", "bold")
             _say(console, reply.failure.reason if reply.failure else reply.text or "(empty)")
             if reward.failure:
                 _say(console, f"unscored: {reward.failure.reason}")

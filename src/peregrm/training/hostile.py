@@ -2,7 +2,7 @@
 
 They are those that `peregrm validate --attacks` asks a judge about: the policies that hack, and hostile text put into the worst honest
 reply. Every other family of attacks is kept out of training, so that the figure on families it has not seen says what was learned. Left
-out on purpose: the very long policy, which heads do not fall for.
+out on purpose: what works by length alone, which takes long to embed and which heads, with their shares and means, do not fall for.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def hostile_replies(case: GoldCase, memories: Sequence[Memory], ranked: Sequence
     )
     last = len(ranked) - 1
     made = [Hostile(HACKS[name](known), WRITTEN, tuple(range(min(2, last + 1)))) for name in _POLICIES]
+    short = [family for family in families() if family != "length"]
     for offset, name in ((0, SEEN), (1, UNSEEN)):
-        for family in sorted(families()[offset::2], key=lambda one: _draw(case, one))[:_EACH]:
+        for family in sorted(short[offset::2], key=lambda one: _draw(case, one))[:_EACH]:
             attack = min((one for one in attacks() if one.family == family), key=lambda one: _draw(case, one.name))
             made.append(Hostile(attack.apply(ranked[last]), name, tuple({0, last})))
     return tuple(made)

@@ -19,6 +19,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from peregrm.listening import replayed
 from peregrm.reward.server.limits import Refused
 from peregrm.reward.server.service import Gone, Service
 
@@ -102,16 +103,7 @@ class Door:
         body = await self._read(headers, receive)
         if body and scope["path"] in self._routes and not _is_json(headers.get("content-type", "")):
             raise Refused(415, "content_type", "a body is JSON and says so: send Content-Type: application/json")
-        is_read = False
-
-        async def replay() -> Message:
-            nonlocal is_read
-            if is_read:
-                return await receive()
-            is_read = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self._app(scope, replay, send)
+        await self._app(scope, replayed(body, receive), send)
 
     def _admits(self, authorization: str) -> bool:
         if self._key is None:

@@ -18,10 +18,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from peregrm.errors import SettingsError
+from peregrm.listening import bind, url_of
 from peregrm.reward.server.app import service_of
 from peregrm.reward.server.service import Service
 
-__all__ = ["KEY_VARIABLE", "bind", "run", "serve", "server_key"]
+__all__ = ["KEY_VARIABLE", "run", "serve", "server_key"]
 
 KEY_VARIABLE = "PEREGRM_SERVER_KEY"
 """The environment variable with the key that requests must carry."""
@@ -49,20 +50,6 @@ def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 8300, ready: Callab
     asyncio.run(run(app, bind(host, port), ready))
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises `SettingsError`, naming the address."""
-    if not 0 <= port <= 65535:
-        raise SettingsError(f"cannot listen on {host}:{port}: a port is 0 to 65535")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-    # Connections inherit it. An answer goes out as head and body: without it the body waits 40 ms for the client's acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
 async def run(app: FastAPI, listener: socket.socket, ready: Callable[[str], None] | None = None) -> None:
     """Serve on a listening socket until a signal, or `Service.stop`, ends it."""
     service = service_of(app)
@@ -79,7 +66,7 @@ async def run(app: FastAPI, listener: socket.socket, ready: Callable[[str], None
     server = _Server(config, service)
     host, port = listener.getsockname()[:2]
     if ready is not None:
-        ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        ready(url_of(host, port))
     drain = asyncio.create_task(_drain(server, service))
     try:
         await server.serve(sockets=[listener])

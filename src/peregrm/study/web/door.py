@@ -17,6 +17,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from peregrm.listening import replayed
+
 __all__ = ["FORM_BYTES", "UPLOAD_BYTES", "Door"]
 
 _log = logging.getLogger("peregrm.study")
@@ -91,16 +93,7 @@ class Door:
         if not _is_own(headers):
             raise _Refused(403, "This form was sent from another site.")
         body = await _read(receive, UPLOAD_BYTES if scope["path"] in self._uploads else FORM_BYTES)
-        is_read = False
-
-        async def replay() -> Message:
-            nonlocal is_read
-            if is_read:
-                return await receive()
-            is_read = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self._app(scope, replay, send)
+        await self._app(scope, replayed(body, receive), send)
 
 
 def _is_own(headers: Headers) -> bool:

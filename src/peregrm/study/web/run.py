@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
-from peregrm.errors import SettingsError
+from peregrm.listening import bind, url_of
 
-__all__ = ["Server", "bind", "serve"]
+__all__ = ["Server", "serve"]
 
 _LAST_S = 20
 
@@ -21,22 +20,11 @@ def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 8400, ready: Callab
     """Serve until SIGTERM or SIGINT; `ready` is told the address. Port 0 takes a free one. Raises `SettingsError` where it is taken."""
     listener = bind(host, port)
     if ready is not None:
-        ready(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/")
+        ready(f"{url_of(host, listener.getsockname()[1])}/")
     try:
         asyncio.run(Server(app).serve(sockets=[listener]))
     finally:
         listener.close()
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises `SettingsError`, naming the address."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=512)
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 class Server(uvicorn.Server):
