@@ -149,7 +149,9 @@ def test_the_shipped_head_is_what_the_command_makes_of_the_examples(tmp_path: Pa
     pytest.importorskip("onnxruntime")
     from peregrm.cli import main
 
-    main(["train", "judge-head", str(EXAMPLES), "--licence", "CC0-1.0", "-o", str(tmp_path / "head.json")])
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "judge-head", str(EXAMPLES), "--licence", "CC0-1.0", "-o", str(tmp_path / "head.json")])
+    assert ended.value.code == 0
     made, shipped = (json.loads(path.read_text()) for path in (tmp_path / "head.json", SHIPPED_HEAD))
     weights = [head.pop("outputs") for head in (made, shipped)]
     measured = [{one["name"]: one for one in head["card"].pop("measured")} for head in (made, shipped)]
