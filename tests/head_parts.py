@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +43,14 @@ class WordEmbedder:
 def _of(text: str) -> np.ndarray:
     total = np.zeros(EMBEDDING_SIZE)
     for word in text.lower().split():
-        seed = int.from_bytes(hashlib.sha256(word.strip(".,!?").encode()).digest()[:4], "big")
-        total += np.random.default_rng(seed).normal(size=EMBEDDING_SIZE)
+        total += _word(word.strip(".,!?"))
     return total / (np.linalg.norm(total) or 1.0)
+
+
+@cache
+def _word(word: str) -> np.ndarray:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
+    return np.random.default_rng(seed).normal(size=EMBEDDING_SIZE)
 
 
 def gold_folder(folder: Path, users: int = 12) -> Path:

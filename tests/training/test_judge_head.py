@@ -13,13 +13,20 @@ from head_parts import WordEmbedder, gold_folder
 from peregrm.errors import InputError
 from peregrm.models.heads import SHIPPED_HEAD
 from peregrm.reward.heads.features import NEAR_NAMES, Features
-from peregrm.reward.heads.head import TOTAL, key_of
+from peregrm.reward.heads.head import TOTAL, Head, key_of
 from peregrm.reward.heads.tones import tone_names
 from peregrm.training.fitting import Contest, fit_weights, log_loss, table_of
-from peregrm.training.judge_head import ALL, LONGER_WINS, SHORTER, SWAP, train_head, write_head
-from peregrm.training.pairs import read_material
+from peregrm.training.hostile import EMPTY_SEEN, EMPTY_UNSEEN
+from peregrm.training.judge_head import ALL, LONGER_WINS, SHORTER, SWAP, check_place, train_head, write_head
+from peregrm.training.pairs import HUMAN_PAIRS, PAIRS, Material, read_material
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def of_gold(tmp_path_factory: pytest.TempPathFactory) -> tuple[Material, Head]:
+    material = read_material([gold_folder(tmp_path_factory.mktemp("gold"))])
+    return material, train_head(material, WordEmbedder(), "CC0-1.0")  # type: ignore[arg-type]
 
 
 def reply(chance: np.random.Generator) -> Features:
@@ -93,9 +100,8 @@ def test_taste_is_learned_on_people_not_seen_and_files_repeat(tmp_path: Path) ->
     assert {SHORTER, LONGER_WINS, ALL} <= figures.keys()
 
 
-def test_who_was_seen_is_known_by_id_and_by_words(tmp_path: Path) -> None:
-    material = read_material([gold_folder(tmp_path / "gold")])
-    head = train_head(material, WordEmbedder(), "CC0-1.0")  # type: ignore[arg-type]
+def test_who_was_seen_is_known_by_id_and_by_words(of_gold: tuple[Material, Head]) -> None:
+    _, head = of_gold
     fold = head.seen[key_of("user", "user5")]
     assert head.seen[key_of("text", "what do I do with day 0 of USER5 then")] == fold
     assert sorted(set(head.seen.values())) == list(range(head.card.folds))
@@ -119,23 +125,115 @@ def test_a_folder_a_gzip_and_what_is_left_out(tmp_path: Path) -> None:
     data = rows_of(tmp_path / "rows.jsonl").read_text()
     (tmp_path / "rows.jsonl").unlink()
     chinese = json.loads(data.splitlines()[0]) | {"a": "你好吗今天怎么样", "context": "今天很累很累很累"}
+    russian = json.loads(data.splitlines()[0]) | {"a": "Мне жаль, это тяжело"}
     tie = json.loads(data.splitlines()[0]) | {"better": None}
-    text = data + json.dumps(chinese) + "\n" + json.dumps(tie) + "\n"
+    text = data + json.dumps(chinese) + "\n" + json.dumps(russian) + "\n" + json.dumps(tie) + "\n"
     (tmp_path / "more.jsonl.gz").write_bytes(gzip.compress(text.encode()))
     material = read_material([tmp_path])
     assert sum(len(group.pairs) for group in material.groups) == 12
-    assert material.left_out == {"pairs in another language than en": 1, "pairs without a better one": 1}
+    assert material.left_out == {"pairs in another language than en": 2, "pairs without a better one": 1}
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "no pairs to train on"), ("{}\n", "no pair"), ("[\n", "no JSON"), ('{"id": "1"}\n', "no pair")],
+    [
+        ("", "no pairs to train on"),
+        ("{}\n", "no pair"),
+        ("[\n", "no JSON"),
+        ('{"id": "1"}\n', "no pair"),
+        ('{"id": "\\ud800"}\n', "half a character"),
+    ],
 )
 def test_files_that_hold_no_pairs_are_named(text: str, says: str, tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text(text)
     with pytest.raises(InputError, match=says):
         read_material([path])
+
+
+def test_a_damaged_gzip_is_named(tmp_path: Path) -> None:
+    data = bytearray(gzip.compress(b"some text " * 1000))
+    data[12:16] = b"\xff\xff\xff\xff"
+    path = tmp_path / "pairs.jsonl.gz"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"pairs\.jsonl\.gz"):
+        read_material([path])
+
+
+def test_a_line_separator_inside_a_text_ends_no_line(tmp_path: Path) -> None:
+    path = rows_of(tmp_path / "rows.jsonl")
+    path.write_text(path.read_text().replace("truly is", "truly\u2028is\u0085so").replace("\n", "\r\n"))
+    row = json.loads(path.read_text().split("\n")[0]) | {"a": "One line.\u2028Another."}
+    path.write_bytes((json.dumps(row, ensure_ascii=False) + "\r\n").encode())
+    (group,) = read_material([path]).groups
+    assert "\u2028" in group.replies[0]
+
+
+def test_a_persona_is_in_one_fold_whatever_was_asked(tmp_path: Path) -> None:
+    """Rows that share what is known or the context are one user's, also where they do so by way of a third row."""
+    rows = [
+        {
+            "id": str(n),
+            "context": f"question {query}",
+            "a": "A good reply",
+            "b": "A bad reply",
+            "better": "a",
+            "user": user,
+        }
+        for n, (query, user) in enumerate(
+            [
+                (0, {"persona": "Bakes at night"}),
+                (1, {"persona": "Bakes at night"}),
+                (1, {"persona": "Sails"}),
+                (2, {"persona": "Digs"}),
+                (3, None),
+                (3, {"persona": "Digs"}),
+                (4, "anna"),
+                (0, "anna"),
+            ]
+        )
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    users = [group.user for group in read_material([path]).groups]
+    assert len(set(users[:3])) == 1
+    assert len(set(users[3:6])) == 1
+    assert users[6:] == ["anna", "anna"]
+    assert len(set(users)) == 3
+
+
+def test_people_are_named_only_where_they_are_said_to_have_judged(tmp_path: Path) -> None:
+    path = rows_of(tmp_path / "rows.jsonl")
+    for by_people, name in ((False, PAIRS), (True, HUMAN_PAIRS)):
+        material = read_material([path], by_people=by_people)
+        assert {pair.name for group in material.groups for pair in group.pairs} == {name}
+
+
+def test_nearly_empty_replies_lose_also_those_of_kinds_kept_out(of_gold: tuple[Material, Head]) -> None:
+    material, head = of_gold
+    texts = {
+        trained: {
+            one.text
+            for group in material.groups
+            for one in group.hostile
+            if (one.kind, one.trained) == ("empty", trained)
+        }
+        for trained in (True, False)
+    }
+    assert all(texts.values())
+    assert not texts[True] & texts[False]
+    for name in (EMPTY_SEEN, EMPTY_UNSEEN):
+        figure = head.measured(name)
+        assert figure is not None
+        assert figure.mean is not None
+        assert figure.mean > 0.8, name
+
+
+def test_where_a_head_cannot_be_written_is_known_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, says in ((tmp_path, "is a folder"), (tmp_path / "file" / "head.json", "cannot be written")):
+        with pytest.raises(InputError, match=says):
+            check_place(path)
 
 
 def test_too_few_users_are_refused(tmp_path: Path) -> None:
@@ -154,7 +252,7 @@ def test_the_shipped_head_is_what_the_command_makes_of_the_examples(tmp_path: Pa
     assert ended.value.code == 0
     made, shipped = (json.loads(path.read_text()) for path in (tmp_path / "head.json", SHIPPED_HEAD))
     weights = [head.pop("outputs") for head in (made, shipped)]
-    measured = [{one["name"]: one for one in head["card"].pop("measured")} for head in (made, shipped)]
+    measured = [{(one["name"], one["of"]): one for one in head["card"].pop("measured")} for head in (made, shipped)]
     made["card"].pop("penalty"), shipped["card"].pop("penalty")
     assert made == shipped
     for ours, theirs in zip(*(each[TOTAL] for each in weights), strict=True):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from peregrm.cli.app import app
 from peregrm.cli.common import say
 from peregrm.cli.options import JsonOpt
+
+if TYPE_CHECKING:
+    from peregrm.reward.heads.head import Measured
 
 __all__ = ["train_app"]
 
@@ -24,6 +27,9 @@ HeadOpt = Annotated[Path, typer.Option("--out", "-o", help="The file of the head
 LicenceOpt = Annotated[
     str, typer.Option("--licence", help="Licence of the training data; it is kept on the head's card.")
 ]
+PeopleOpt = Annotated[
+    bool, typer.Option("--by-people", help="People ordered the pairs of the pairs files: the head's card says so.")
+]
 
 
 @train_app.command("judge-head")
@@ -31,6 +37,7 @@ def judge_head(
     pairs: PairsArg,
     out: HeadOpt,
     licence: LicenceOpt = "not stated",
+    by_people: PeopleOpt = False,
     json_: JsonOpt = False,
 ) -> None:
     """Train a small judge on pairs of replies, cross-fitted by user, and say what it got right on users it had not seen.
@@ -39,10 +46,11 @@ def judge_head(
     head, minutes on a laptop.
     """
     from peregrm.models.embeddings import Embedder
-    from peregrm.training.judge_head import train_head, write_head
+    from peregrm.training.judge_head import check_place, train_head, write_head
     from peregrm.training.pairs import read_material
 
-    head = train_head(read_material(pairs), Embedder(), licence, say)
+    check_place(out)
+    head = train_head(read_material(pairs, by_people=by_people), Embedder(), licence, say)
     write_head(head, out)
     if json_:
         typer.echo(head.card.model_dump_json(indent=1))
@@ -50,8 +58,15 @@ def judge_head(
     typer.echo(
         f"{out}: {head.card.pairs} pairs of {head.card.users} users, {head.card.folds} folds; on users not seen in training:"
     )
-    for one in sorted(head.card.measured, key=lambda one: one.name):
-        interval = "no interval" if one.low is None else f"{one.low:.2f} to {one.high:.2f}"
-        typer.echo(f"  {one.mean:.2f} [{interval}]  {one.name} (n = {one.n}, {one.users} users)")
+    apart = {(one.name, one.of): one for one in head.card.measured}
+    for one in sorted((one for one in head.card.measured if one.of == "all"), key=lambda one: one.name):
+        others = apart.get((one.name, "others"))
+        besides = f"; {_figure(others)} on the {others.users} users not read for the word lists" if others else ""
+        typer.echo(f"  {_figure(one)}  {one.name} (n = {one.n}, {one.users} users{besides})")
     for reason, count in head.card.left_out.items():
         typer.echo(f"  left out: {count} {reason}")
+
+
+def _figure(one: Measured) -> str:
+    interval = "no interval" if one.low is None else f"{one.low:.2f} to {one.high:.2f}"
+    return f"{one.mean:.2f} [{interval}]" if one.mean is not None else "not known"

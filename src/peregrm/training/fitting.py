@@ -32,19 +32,27 @@ SWAP_SHARE = 0.4
 HOSTILE_SHARE = 0.3
 """The weight of all hostile replies together."""
 
+EMPTY_SHARE = 0.1
+"""The weight of all nearly empty replies together: `brevity` tells most of them from honest ones without the other features."""
+
+_WRITTEN_WORSE = ("hostile", "empty")
 _LEAST_SPREAD = 0.05
+_LEAST_SCALE = 1e-4
+"""What hardly differs between replies is not blown up to a weight that other replies would meet."""
 _NUISANCE = 0.01
+_BREVITY = NEAR_NAMES.index("brevity")
+"""Where enough is said it is 0, so its weight changes no order there and is left to carry what nearly empty replies lack."""
 _STEPS = 60
 _DIGITS = 6
 
 
-Kind = Literal["pair", "swap", "hostile"]
+Kind = Literal["pair", "swap", "hostile", "empty"]
 
-SHARES: dict[Kind, float] = {"pair": 1.0, "swap": SWAP_SHARE, "hostile": HOSTILE_SHARE}
+SHARES: dict[Kind, float] = {"pair": 1.0, "swap": SWAP_SHARE, "hostile": HOSTILE_SHARE, "empty": EMPTY_SHARE}
 
 
 class Contest(NamedTuple):
-    """A reply that beats another, itself under somebody else's persona, or a hostile one, by their rows in the table of features."""
+    """A reply that beats another, itself under another persona, or one written to be worse, by their rows in the table of features."""
 
     better: int
     worse: int
@@ -74,20 +82,23 @@ def fit_weights(
     """Return, for each penalty, the weights that order the contests best; `replies` are the honest rows of the training set, no swaps."""
     better, worse = [contest.better for contest in contests], [contest.worse for contest in contests]
     hostile = sorted({contest.worse for contest in contests if contest.kind == "hostile"})
-    space = _space(table, replies, hostile)
+    space = _space(
+        table, replies, hostile
+    )  # nearly empty replies would take directions of the embedding for themselves
     rows = space.rows(table)
     differences = rows[better] - rows[worse]
-    scale = np.sqrt((differences**2).mean(axis=0))
-    scale[scale < 1e-9] = 1.0
-    honest = np.array([contest.kind != "hostile" for contest in contests])
-    lengths = (table.log_words[better] - table.log_words[worse]) * honest  # that hostile text is longer excuses nothing
+    scale = np.maximum(np.sqrt((differences**2).mean(axis=0)), _LEAST_SCALE)
+    honest = np.array([contest.kind not in _WRITTEN_WORSE for contest in contests])
+    lengths = (
+        table.log_words[better] - table.log_words[worse]
+    ) * honest  # that hostile text is longer, or shorter, excuses nothing
     design = np.column_stack([differences / scale, lengths / (lengths.std() or 1.0)])
     shares = _shares(contests)
     start = np.zeros(design.shape[1])
     fitted: dict[float, Weights] = {}
     for penalty in sorted(penalties, reverse=True):
         ridge = np.full(design.shape[1], penalty)
-        ridge[-1] = penalty * _NUISANCE
+        ridge[[_BREVITY, -1]] = penalty * _NUISANCE
         start = _newton(design, shares, ridge, start)
         found = start[:-1] / scale
         fitted[penalty] = _weights(space, found, float((rows[list(replies)] @ found).mean()))
@@ -118,8 +129,14 @@ def _space(table: Features, replies: Sequence[int], hostile: Sequence[int]) -> _
     tones, sense = table.tones[list(replies)], table.sense[[*replies, *hostile]]
     most = max(1, min(COMPONENTS, len(replies) // 4))
     centred = sense - sense.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)
-    return _Space(tones.mean(axis=0), tones.std(axis=0) + _LEAST_SPREAD, directions.T[::-1][:most])
+    return _Space(tones.mean(axis=0), tones.std(axis=0) + _LEAST_SPREAD, _principal(centred)[:most])
+
+
+def _principal(centred: Vector) -> Vector:
+    """Return the principal directions of the rows, the widest first, by whichever way is the smaller problem."""
+    if centred.shape[0] < centred.shape[1]:
+        return np.asarray(np.linalg.svd(centred, full_matrices=False)[2])
+    return np.asarray(np.linalg.eigh(centred.T @ centred)[1].T[::-1])
 
 
 def _shares(contests: Sequence[Contest]) -> Vector:

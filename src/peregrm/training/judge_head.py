@@ -1,21 +1,24 @@
 """`peregrm train judge-head`: pairs become the file of a head, with the figures it got on users it had not seen.
 
 Users are dealt out to folds by a hash of their ids, so the same input gives the same file. Each fold's weights are fitted without its
-users, with a penalty chosen by cross-validation over the users that are left (nested: no figure on the card saw its users in any way),
-and they are what judges those users later. The weights of the whole, for everybody else, take the penalty chosen over all users. A reply
-written for one person must also beat itself under another person's memories: these persona swaps are part of the loss where replies say
-whom they were written for. So must honest replies beat hostile ones (`peregrm.training.hostile`). Left out on purpose: early stopping,
-search over features, anything drawn at random.
+users, with a penalty chosen by cross-validation over the users that are left (nested), and they are what judges those users later. In two
+places a figure is not wholly blind to its users: the other personas of swaps are mostly of people that the fold was trained on, and heads
+that are not shown the person take the penalty that was chosen over all users, as the weights of the whole do, which judge everybody else.
+A reply written for one person must also beat itself under another person's memories: these persona swaps are part of the loss where replies
+say whom they were written for. So must honest replies beat hostile and nearly empty ones (`peregrm.training.hostile`). Figures stand for
+all users, and apart for those whose texts the word lists were written from and for the others. Left out on purpose: early stopping, search
+over features, anything drawn at random.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from peregrm.dimensions import EMPATHY
 from peregrm.errors import InputError
@@ -23,9 +26,9 @@ from peregrm.evaluation.statistics import clustered_mean
 from peregrm.models.embeddings import Embedder
 from peregrm.reward.heads.features import Features, Featuring, Moment, feature_stamp, without_person
 from peregrm.reward.heads.head import TOTAL, Dataset, Head, HeadCard, Measured, Weights
+from peregrm.reward.heads.tones import WRITTEN_FROM
 from peregrm.store import replace_text
 from peregrm.training.fitting import COMPONENTS, Contest, fit_weights, log_loss, table_of
-from peregrm.training.hostile import UNSEEN
 from peregrm.training.pairs import LANGUAGE, Group, Material, Pair
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "PENALTIES",
     "SWAP",
     "Trained",
+    "check_place",
     "cross_fit",
     "featured",
     "measure",
@@ -43,7 +47,7 @@ __all__ = [
 
 FOLDS = 8
 INNER_FOLDS = 4
-PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)
+PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """L2 penalties that are tried, on features scaled to a root mean square difference of 1 within pairs."""
 
 SWAP = "persona swap noticed"
@@ -139,16 +143,23 @@ def _contests(made: Iterable[_Made], users: set[str], output: str) -> list[Conte
             contests += [Contest(one.replies[pair.better], one.replies[pair.worse]) for pair in pairs]
             best = one.replies[one.group.best or 0]
             contests += [Contest(best, other, "swap") for user, other in one.swapped if user in users]
-            contests += [Contest(*each, "hostile") for name, each in _hostile(one) if name != UNSEEN and pairs]
+            contests += [attempt.contest for attempt in _hostile(one) if attempt.trained and pairs]
     return contests
 
 
-def _hostile(made: _Made) -> list[tuple[str, tuple[int, int]]]:
-    """Return the rows of honest replies and of the hostile ones that are worse, with what each is counted under."""
+class _Attempt(NamedTuple):
+    """An honest reply against a hostile one: what it is counted under, and whether heads are trained on such."""
+
+    name: str
+    contest: Contest
+    trained: bool
+
+
+def _hostile(made: _Made) -> list[_Attempt]:
     return [
-        (one.name, (made.replies[place], row))
+        _Attempt(name, Contest(made.replies[place], row, one.kind), one.trained)
         for one, row in zip(made.group.hostile, made.hostile, strict=True)
-        for place in one.better
+        for place, name in one.better
     ]
 
 
@@ -207,9 +218,18 @@ def measure(trained: Trained, outputs: dict[str, tuple[Weights, ...]]) -> list[M
         given = next(iter(scores.values()))[place]
         for _, other in swapped:
             add(SWAP, group.user, given[replies[group.best or 0]], given[other])
-        for name, (honest, hostile) in _hostile(made):
-            add(name, group.user, given[honest], given[hostile])
-    return [_measured(name, values) for name, values in rows.items()]
+        for name, contest, _ in _hostile(made):
+            add(name, group.user, given[contest.better], given[contest.worse])
+    return [one for name, values in rows.items() for one in _by_part(name, values)]
+
+
+def _by_part(name: str, values: Sequence[tuple[str, float]]) -> list[Measured]:
+    """Return a figure on all users and, where some were read for the word lists, on these and on the others."""
+    read = [one for one in values if one[0] in WRITTEN_FROM]
+    others = [one for one in values if one[0] not in WRITTEN_FROM]
+    found = [_measured(name, values, "all")]
+    found += [_measured(name, read, "read")] if read else []
+    return found + ([_measured(name, others, "others")] if read and others else [])
 
 
 def _counted_under(pair: Pair, *, shorter: bool) -> list[str]:
@@ -234,12 +254,12 @@ def _measured_blind(trained: Trained, outputs: dict[str, float]) -> list[Measure
     return [one.model_copy(update={"name": f"{HIDDEN}{one.name}"}) for one in found]
 
 
-def _measured(name: str, values: Sequence[tuple[str, float]]) -> Measured:
+def _measured(name: str, values: Sequence[tuple[str, float]], of: Literal["all", "read", "others"]) -> Measured:
     estimate = clustered_mean(list(values), bounds=(0.0, 1.0))
     mean, low, high = (
         None if value is None else round(value, 4) for value in (estimate.mean, estimate.low, estimate.high)
     )
-    return Measured(name=name, mean=mean, low=low, high=high, n=estimate.n, users=estimate.users)
+    return Measured(name=name, of=of, mean=mean, low=low, high=high, n=estimate.n, users=estimate.users)
 
 
 def train_head(
@@ -315,6 +335,18 @@ def _dataset(material: Material, groups: Sequence[Group], place: int, licence: s
         pairs=sum(len(group.pairs) for group in own),
         users=len({group.user for group in own}),
     )
+
+
+def check_place(path: Path) -> None:
+    """Make the folder of a head's file; raises `InputError` where the file could not be written, to be known before the training."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: a head cannot be written there: {error.strerror or error}") from None
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder: name the file of the head")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: a head cannot be written there: the folder is not writable")
 
 
 def write_head(head: Head, path: Path) -> None:

@@ -3,8 +3,9 @@
 Two kinds of files. *Gold* is `gold.jsonl` with `memories.jsonl` beside it, whose ranks order all replies to a case; where the users'
 histories lie beside it too, their sentences are remembered as seen. *Pairs* is JSON Lines, also gzipped, of {id, context, a, b, better,
 gap, user} and, if there, `memories`, `situation`, `language` and `dimension`; `context` is a text or messages, `user` an id or what is
-known. Pairs without a user's id are grouped by their context, so that no context is in two folds. A folder is all gold files in it, or,
-without any, all its pairs files. What is not English is left out and counted. Left out on purpose: ties.
+known. Pairs without a user's id are grouped by their context and by what is known, so that neither is in two folds. A folder is all gold
+files in it, or, without any, all its pairs files. What is not English, by its label or its script, is left out and counted. Who ordered
+the pairs of a file is not known from it: `by_people` says that people did. Left out on purpose: ties, and hostile replies to pairs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -23,17 +25,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from peregrm.dataset.gold import Gold, GoldCase, read_gold
 from peregrm.errors import InputError
 from peregrm.reward.base import says_something
-from peregrm.reward.heads.features import Known, Moment
+from peregrm.reward.heads.features import MOST_CHARACTERS, MOST_FOREIGN, Known, Moment, foreign_share
 from peregrm.reward.heads.head import TOTAL, content_keys, key_of
 from peregrm.store import summarise_validation
-from peregrm.text import cjk_share
 from peregrm.training.hostile import Hostile, hostile_replies
 
-__all__ = ["GOLD", "Group", "Material", "Pair", "Source", "read_material"]
+__all__ = ["GOLD", "HUMAN_PAIRS", "PAIRS", "Group", "Material", "Pair", "Source", "read_material"]
 
 GOLD = "gold.jsonl"
 LANGUAGE = "en"
-_MOST_CHINESE = 0.3
+PAIRS = "pairs"
+HUMAN_PAIRS = "human pairs"
+"""What the pairs of a file are counted under, the latter where people ordered them."""
 
 
 class Pair(NamedTuple):
@@ -106,18 +109,19 @@ class _Row(BaseModel):
     dimension: str | None = None
 
 
-def read_material(paths: Sequence[Path]) -> Material:
-    """Read files and folders of pairs and gold, in the order given, files of a folder by name.
+def read_material(paths: Sequence[Path], *, by_people: bool = False) -> Material:
+    """Read files and folders of pairs and gold, in the order given, files of a folder by name; `by_people` says who ordered the pairs.
 
     Raises `InputError` where a file cannot be read or holds something else, or nothing is left to train on.
     """
     material = Material()
-    for path in (file for given in paths for file in _files(given)):
-        material.sources.append(Source(path.name, hashlib.sha256(_bytes(path)).hexdigest()))
+    for folder, path in ((given, file) for given in paths for file in _files(given)):
+        name = path.relative_to(folder).as_posix() if folder.is_dir() else path.name
+        material.sources.append(Source(name, hashlib.sha256(_bytes(path)).hexdigest()))
         if path.name == GOLD:
             _read_gold(path, material)
         else:
-            _read_pairs(path, material)
+            _read_pairs(path, material, HUMAN_PAIRS if by_people else PAIRS)
     if not any(group.pairs for group in material.groups):
         raise InputError(f"{', '.join(map(str, paths))}: there are no pairs to train on")
     return material
@@ -184,22 +188,47 @@ def _said_by_user(folder: Path) -> dict[str, list[str]]:
     }
 
 
-def _read_pairs(path: Path, material: Material) -> None:
+def _read_pairs(path: Path, material: Material, name: str) -> None:
     source = len(material.sources) - 1
-    groups: dict[tuple[str, Moment], list[tuple[_Row, str]]] = {}
+    kept: list[tuple[_Row, Moment, str]] = []
     for row in _rows(path):
         moment = _moment(row)
-        chinese = max(map(cjk_share, (moment.query, row.a, row.b)))
-        if row.language != LANGUAGE or chinese > _MOST_CHINESE:
+        texts = (moment.query, row.a, row.b)
+        if row.language != LANGUAGE or max(map(foreign_share, texts)) > MOST_FOREIGN:
             material.leave_out(f"pairs in another language than {LANGUAGE}")
         elif row.better is None:
             material.leave_out("pairs without a better one")
         elif not (says_something(row.a) and says_something(row.b)):
             material.leave_out("pairs with an empty reply")
+        elif max(map(len, (*texts, moment.situation, *(known.text for known in moment.known)))) > MOST_CHARACTERS:
+            material.leave_out(f"pairs with a text of more than {MOST_CHARACTERS} characters")
         else:
-            user = row.user if isinstance(row.user, str) else key_of("text", moment.query)
-            groups.setdefault((user, moment), []).append((row, row.better))
-    material.groups += [_pairs_group(user, moment, rows, source) for (user, moment), rows in groups.items()]
+            kept.append((row, moment, row.better))
+    groups: dict[tuple[str, Moment], list[tuple[_Row, str]]] = {}
+    for user, (row, moment, better) in zip(_users([one[:2] for one in kept]), kept, strict=True):
+        groups.setdefault((user, moment), []).append((row, better))
+    material.groups += [_pairs_group(user, moment, rows, source, name) for (user, moment), rows in groups.items()]
+
+
+def _users(rows: Sequence[tuple[_Row, Moment]]) -> list[str]:
+    """Return who must not be in two folds, row by row: the user's id, else one name for all rows that share a context or what is known."""
+    first: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while first.setdefault(key, key) != key:
+            first[key] = first[first[key]]
+            key = first[key]
+        return key
+
+    joined = []
+    for row, moment in rows:
+        persona = str(row.user.get("persona") or "") if isinstance(row.user, dict) else ""
+        known = [key_of("text", text) for text in (persona, " ".join(row.memories)) if text.strip()]
+        own = key_of("text", moment.query)
+        for key in [] if isinstance(row.user, str) else known:
+            first[root(f"known {key}")] = root(own)
+        joined.append(own)
+    return [row.user if isinstance(row.user, str) else root(own) for (row, _), own in zip(rows, joined, strict=True)]
 
 
 def _moment(row: _Row) -> Moment:
@@ -212,12 +241,12 @@ def _moment(row: _Row) -> Moment:
     )
 
 
-def _pairs_group(user: str, moment: Moment, rows: Sequence[tuple[_Row, str]], source: int) -> Group:
+def _pairs_group(user: str, moment: Moment, rows: Sequence[tuple[_Row, str]], source: int, name: str) -> Group:
     replies = list(dict.fromkeys(text for row, _ in rows for text in (row.a, row.b)))
     pairs = []
     for row, better in rows:
         good, bad = (row.a, row.b) if better == "a" else (row.b, row.a)
-        pairs.append(Pair(replies.index(good), replies.index(bad), "human pairs", row.dimension or TOTAL, row.gap))
+        pairs.append(Pair(replies.index(good), replies.index(bad), name, row.dimension or TOTAL, row.gap))
     known = [key_of("user", row.user) for row, _ in rows if isinstance(row.user, str)]
     texts = [moment.query, *(known_.text for known_ in moment.known)]
     return Group(
@@ -234,14 +263,18 @@ def _rows(path: Path) -> Iterator[_Row]:
     data = _bytes(path)
     try:
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{path}: {error}") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            yield _Row.model_validate(json.loads(line))
+            document = json.loads(line)
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
+            yield _Row.model_validate(document)
         except ValidationError as error:
             raise InputError(f"{path}:{number}: no pair: {summarise_validation(error)}") from None
+        except UnicodeEncodeError:
+            raise InputError(f"{path}:{number}: no text: it holds half a character") from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}:{number}: no JSON: {error}") from None

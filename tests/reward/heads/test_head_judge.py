@@ -17,9 +17,11 @@ from peregrm.models.scripted import ScriptedModel
 from peregrm.records import Case, Criteria, Failure, Memory, Reply
 from peregrm.reward.factory import open_reward
 from peregrm.reward.heads import judge
-from peregrm.reward.heads.head import Head, load_head
+from peregrm.reward.heads.head import Head, Measured, load_head
+from peregrm.reward.heads.words import card_words
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.pool import Pool
+from peregrm.training.hostile import EMPTY_SEEN, EMPTY_UNSEEN
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,10 @@ async def test_it_judges_in_one_way_whatever_the_mode(mode: str, spec: str, case
         ({}, "🙂", "no_words"),
         ({}, "so " * 10_000, "too_long"),
         ({}, "half \ud83d a character", "not_text"),
+        ({}, "Мне очень жаль, что так вышло, ok.", "language"),
+        ({}, "정말 힘드시겠어요 ok", "language"),
+        ({"query": "我爸爸星期一去世了，我睡不着"}, "Hello there.", "language"),
+        ({"situation": "so " * 10_000}, "Hello there.", "too_long"),
         ({"flags": ("self_harm",)}, "Hello there.", "flagged"),
     ],
 )
@@ -107,10 +113,8 @@ async def test_a_reply_that_failed_has_no_judgement(spec: str, case: Case) -> No
     assert scored.failure.kind == "timeout"
 
 
-async def test_a_user_it_was_trained_on_is_judged_by_the_fold_that_did_not_see_them(
-    spec: str, head_file: Path, case: Case
-) -> None:
-    head = load_head(head_file, WordEmbedder.fingerprint)
+async def test_a_user_it_was_trained_on_is_judged_by_the_fold_that_did_not_see_them(spec: str, case: Case) -> None:
+    head = load_head(spec, WordEmbedder.fingerprint)
     by_id = person(case, "Likes jokes", user_id="user3")
     by_words = person(case, "Likes jokes", query="What do I do with day 1 of  user3 then")
     folds = {head.fold_for(by_id), head.fold_for(by_words)}
@@ -154,23 +158,76 @@ async def test_it_pools_with_a_model_and_a_plan_asks_it_nothing(spec: str, case:
     assert not planned.planned
 
 
-def test_files_that_do_not_fit_are_refused(head_file: Path, tmp_path: Path) -> None:
-    whole = json.loads(head_file.read_text())
-    for change, says in (
+async def test_something_known_beyond_all_bounds_is_a_failure_and_a_foreign_word_is_none(spec: str, case: Case) -> None:
+    assert await totals(spec, person(case, "no warm " * 3000), "Hello there.") == [None]
+    (total,) = await totals(spec, person(case, "Likes jokes"), "Ha, what a mess. My бабушка would have laughed at it.")
+    assert total is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
         ({"features": "0-x"}, "train it again"),
+        ({"version": 1}, "a head of format 1, and this version reads format 2: train it again"),
         ({"embedding": "other"}, "another embedding model"),
-        ({"outputs": {}}, "no head"),
+        ({"outputs": {}}, "the outputs are total, or"),
+        ({"outputs": "whatever"}, "the outputs are total, or"),
+        ({"outputs": "total resonation"}, "the outputs are total, or"),
+        ({"near": 1e308}, "no head"),
         ({"format": "pickle"}, "no head"),
-    ):
-        path = tmp_path / "bad.json"
-        path.write_text(json.dumps({**whole, **change}))
-        with pytest.raises(InputError, match=says):
-            load_head(path, WordEmbedder.fingerprint)
-    (tmp_path / "text.json").write_text("no JSON")
+    ],
+)
+def test_files_that_do_not_fit_are_refused(change: dict[str, Any], says: str, head_file: Path, tmp_path: Path) -> None:
+    whole = json.loads(head_file.read_text())
+    weights = whole["outputs"]["total"]
+    if isinstance(change.get("outputs"), str):
+        change = {"outputs": dict.fromkeys(change["outputs"].split(), weights)}
+    if "near" in change:
+        change = {"outputs": {"total": [{**one, "near": [change["near"]] * len(one["near"])} for one in weights]}}
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps({**whole, **change}))
+    with pytest.raises(InputError, match=says):
+        load_head(f"head:{path}", WordEmbedder.fingerprint)
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[" * 100_000, "[1]"])
+def test_what_is_no_head_is_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.json"
+    path.write_text(text)
     with pytest.raises(InputError, match="no head"):
-        load_head(tmp_path / "text.json", WordEmbedder.fingerprint)
+        load_head(f"head:{path}", WordEmbedder.fingerprint)
+    assert "is damaged" in standing(head_name(f"head:{path}"), "head").words
+
+
+@pytest.mark.parametrize(
+    "spec", ["head:/nowhere/head.json", "head:~nobody-of-this-name/head.json", "head:a\0b", "head:/tmp"]
+)
+def test_a_file_that_is_not_there_is_named(spec: str) -> None:
     with pytest.raises(InputError, match="cannot be read"):
-        HeadModel("head:/nowhere/head.json")
+        HeadModel(spec)
+
+
+async def test_weights_are_those_of_the_name_or_none(head_file: Path, spec: str, case: Case, tmp_path: Path) -> None:
+    """A file that is exchanged or gone after it was named must not be judged with under the old name."""
+    path = tmp_path / "head.json"
+    path.write_bytes(head_file.read_bytes())
+    model = HeadModel(f"head:{path}")
+    path.write_text(path.read_text() + " ")
+    reward = open_reward(RewardOptions(), (model,))
+    with pytest.raises(InputError, match="has changed since it was named"):
+        await reward.score(person(case, "Likes jokes"), ["Ha."])
+    path.unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        await reward.score(person(case, "Likes jokes"), ["Ha."])
+
+
+def test_an_at_sign_is_part_of_a_path(head_file: Path, tmp_path: Path) -> None:
+    for name in ("v1@x/h.json", "my@headjson", "h.json@12345678"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(head_file.read_bytes())
+        assert head_path(f"head:{path}") == path == head_path(head_name(f"head:{path}"))
+        assert load_head(head_name(f"head:{path}"), WordEmbedder.fingerprint)
 
 
 async def test_three_dimensions_where_there_are_weights_for_each(
@@ -187,6 +244,40 @@ async def test_three_dimensions_where_there_are_weights_for_each(
     assert good.empathy == good.total
     assert good.resonation == good.reception is not None
     assert empty.total == pytest.approx(0.2)
+
+
+def test_what_is_said_is_measured_on_users_nobody_read(head_file: Path) -> None:
+    card = Head.model_validate(json.loads(head_file.read_text())).card
+    figure = Measured(name="personalized over generic", mean=0.9, low=0.8, high=0.95, n=40, users=10)
+    apart = [figure.model_copy(update={"of": of, "users": users}) for of, users in (("read", 4), ("others", 6))]
+    said = card_words(card.model_copy(update={"measured": (figure, *apart)}))
+    assert "On 6 users it had not seen, and from whose texts its word lists were not written, it prefers" in said
+    assert "but from whose texts" in card_words(card.model_copy(update={"measured": (figure, apart[0])}))
+    assert "not measured" in card_words(card.model_copy(update={"measured": ()}))
+    rated = figure.model_copy(update={"name": "human pairs"})
+    assert "agrees with people in 0.90" in card_words(card.model_copy(update={"measured": (rated,)}))
+    unknown = card_words(card.model_copy(update={"measured": (figure.model_copy(update={"name": "pairs"}),)}))
+    assert "agrees with people in" not in unknown
+    assert "Who ordered the pairs is not stated" in unknown
+
+
+def test_a_licence_is_plain_text(head_file: Path) -> None:
+    card = Head.model_validate(json.loads(head_file.read_text())).card
+    odd = card.datasets[0].model_copy(update={"licence": "<b>x</b> \x1b[31m\n# Heading | CC0-1.0"})
+    assert not set("<>\x1b\n#|[") & set(
+        card_words(card.model_copy(update={"datasets": (odd,)})).split("), language")[0]
+    )
+
+
+def test_the_shipped_card_holds_what_is_promised() -> None:
+    """On the users whose texts nobody read for the word lists; the figures themselves are printed wherever the head judges."""
+    card = Head.model_validate(json.loads(SHIPPED_HEAD.read_text())).card
+    of_others = {one.name: one for one in card.measured if one.of == "others"}
+    for name in ("personalized over generic", "personalized over mismatched", "persona swap noticed"):
+        assert of_others[name].mean >= 0.75, name  # type: ignore[operator]
+    for name in (EMPTY_SEEN, EMPTY_UNSEEN):
+        assert of_others[name].mean >= 0.9, name  # type: ignore[operator]
+    assert of_others["personalized over generic"].users == card.users - 10
 
 
 async def test_names_and_what_is_said_beside_scores(spec: str, head_file: Path) -> None:

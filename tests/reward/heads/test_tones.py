@@ -65,3 +65,11 @@ def test_very_long_text_takes_no_longer_than_its_length() -> None:
     text = "a" * 20_000 + " " + "so " * 5_000
     assert tones_of(sentences_of(text)).shape == (len(tone_names()),)
     assert wishes_of([Statement(text, 1)]).shape == (len(tone_names()),)
+
+
+def test_a_long_wish_with_many_turns_is_read_once() -> None:
+    """Each "no" is one more turn before each "warm": what holds at a place must not be looked for among all of them."""
+    text = "wants jokes, " + "no warm " * 5_000
+    found = wishes_of([Statement(text, 1)])
+    assert found[tone_names().index("warmth")] == -np.tanh(1.0)
+    assert found[tone_names().index("humour" if "humour" in tone_names() else "tease")] >= 0

@@ -9,18 +9,21 @@ Four groups of numbers, all computed offline by MiniLM embeddings of single sent
 - `sense`: the mean embedding of the sentences.
 
 Nothing grows with length as such: all are shares, rates and means, and the top two of anything are taken whatever there is. What is left
-of length is met by a nuisance term in training (`peregrm.training.fitting`), whose weight is thrown away. `FEATURE_VERSION` and the hash
-of the word lists and of the embedding model enter the file of a head, and a head refuses other features than its own. Left out on
-purpose: languages other than English, which the embedding model and the word lists do not know.
+of length is met by a nuisance term in training (`peregrm.training.fitting`), whose weight is thrown away. The one exception is `brevity`:
+how far a reply falls short of 30 different words, 0 from there on, because shares and means of one word say nothing. `FEATURE_VERSION`
+and the hash of the word lists and of the embedding model enter the file of a head, and a head refuses other features than its own. Left out
+on purpose: languages other than English, which the embedding model and the word lists do not know. Another script is noticed
+(`foreign_share`); another language in Latin letters is not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import NamedTuple
 
@@ -34,12 +37,16 @@ from peregrm.reward.heads.tones import TONE_FILES, Statement, sentences_of, tone
 
 __all__ = [
     "FEATURE_VERSION",
+    "MOST_CHARACTERS",
+    "MOST_FOREIGN",
     "NEAR_NAMES",
     "Features",
     "Featuring",
     "Known",
     "Moment",
+    "distinct_words",
     "feature_stamp",
+    "foreign_share",
     "moment_of",
     "wishes_in",
     "without_person",
@@ -47,8 +54,18 @@ __all__ = [
 
 Vector = npt.NDArray[np.float64]
 
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 """Raised with every change of this module or `tones.py` that changes a number."""
+
+MOST_CHARACTERS = 20_000
+"""Longer texts are neither judged nor learned from."""
+
+MOST_FOREIGN = 0.2
+"""The share of letters of other scripts beyond which a text counts as one of another language: a name or a quoted word stays below."""
+
+_ENOUGH_WORDS = 30
+"""Different words from which on `brevity` is 0. The shortest honest reply that the shipped head learned from has 53, so it knows nothing of
+short replies that are meant, and a higher number would count against more of them."""
 
 _WISH_LABELS = {
     "Interaction_Preferences": 1,
@@ -84,6 +101,7 @@ NEAR_NAMES = (
     "commas",
     "colons",
     "quotes",
+    "brevity",
 )
 """The names of the first group, in the order of its vector."""
 
@@ -255,6 +273,26 @@ def _words(text: str) -> int:
     return max(1, len(text.split()))
 
 
+_WORD = re.compile(r"[^\W_]+")
+
+
+def distinct_words(text: str) -> int:
+    """Return how many different words a text holds, whatever their case; a run of letters or digits is a word."""
+    return len(set(_WORD.findall(text.lower())))
+
+
+def foreign_share(text: str) -> float:
+    """Return the share of the letters of a text that are of another script than the Latin one, 0 where there are no letters."""
+    letters = [character for character in text if character.isalpha()]
+    foreign = sum(not character.isascii() and not _is_latin(character) for character in letters)
+    return foreign / max(1, len(letters))
+
+
+@lru_cache(maxsize=4096)
+def _is_latin(letter: str) -> bool:
+    return unicodedata.name(letter, "").startswith("LATIN ")
+
+
 def _written(text: str, sentences: int) -> list[float]:
     words, lower = _words(text), text.lower().replace("’", "'")
     return [
@@ -266,4 +304,5 @@ def _written(text: str, sentences: int) -> list[float]:
         text.count(",") / words,
         (text.count(":") + text.count(";")) / words,
         len(re.findall('["“”]', text)) / words,
+        max(0.0, float(np.log(_ENOUGH_WORDS / max(1, distinct_words(text))))),
     ]

@@ -12,14 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from peregrm.dimensions import EMPATHY
 from peregrm.errors import InputError
 from peregrm.models.embeddings import EMBEDDING_SIZE
+from peregrm.models.heads import head_bytes, head_path
 from peregrm.records import Case, Part
 from peregrm.reward.heads.features import NEAR_NAMES, Features, Vector, feature_stamp
 from peregrm.reward.heads.tones import sentences_of, tone_names
@@ -28,6 +29,7 @@ from peregrm.store import summarise_validation
 __all__ = [
     "FIT_NAMES",
     "TOTAL",
+    "VERSION",
     "Dataset",
     "Head",
     "HeadCard",
@@ -42,11 +44,18 @@ __all__ = [
 TOTAL = "total"
 """The output of a head whose labels say which reply is better and not in what."""
 
+VERSION: Final = 2
+"""Of the format of the file: raised with every change of its fields."""
+
 FIT_NAMES = ("fit", "fit_asked", "fit_refused")
 _CLIP = 3.0
 _FEWEST_WORDS = 5
 
-Numbers = tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+_OUTPUTS = ([TOTAL], sorted(dimension.name for dimension in EMPATHY))
+_LARGEST = 1e6
+
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
+Numbers = tuple[Number, ...]
 
 
 class Weights(Part):
@@ -58,7 +67,7 @@ class Weights(Part):
     sense: Numbers
     tone_mean: Numbers
     tone_spread: Numbers
-    centre: float = Field(allow_inf_nan=False)
+    centre: Number
 
     @model_validator(mode="after")
     def _lengths(self) -> Weights:
@@ -68,8 +77,8 @@ class Weights(Part):
         for name, length in wanted.items():
             if len(getattr(self, name)) != length:
                 raise ValueError(f"{name} has {len(getattr(self, name))} numbers, not {length}")
-        if min(self.tone_spread) <= 0:
-            raise ValueError("tone_spread is positive")
+        if min(self.tone_spread) < 1 / _LARGEST:
+            raise ValueError(f"tone_spread is at least {1 / _LARGEST}")
         return self
 
     def score(self, features: Features) -> Any:
@@ -89,9 +98,14 @@ def met(features: Features, mean: Vector, spread: Vector) -> tuple[Vector, Vecto
 
 
 class Measured(Part):
-    """A share of pairs put in the right order on users that the head had not seen, with its 95 % interval clustered by user."""
+    """A share of pairs put in the right order on users that the head had not seen, with its 95 % interval clustered by user.
+
+    `of` says on which of them: all, those whose texts were read when the word lists were drawn up, or the others; the latter two are
+    there where there are users of the former kind.
+    """
 
     name: str
+    of: Literal["all", "read", "others"] = "all"
     mean: float | None
     low: float | None
     high: float | None
@@ -129,7 +143,7 @@ class Head(Part):
     """A trained head. `outputs` holds, by dimension or `total`, the weights of the whole and then those of each fold."""
 
     format: Literal["peregrm-head"] = "peregrm-head"
-    version: Literal[1] = 1
+    version: Literal[2] = VERSION
     features: str
     embedding: str
     card: HeadCard
@@ -138,7 +152,11 @@ class Head(Part):
 
     @model_validator(mode="after")
     def _whole_and_folds(self) -> Head:
-        if not self.outputs or any(len(each) != self.card.folds + 1 for each in self.outputs.values()):
+        if sorted(self.outputs) not in _OUTPUTS:
+            raise ValueError(
+                f"the outputs are {TOTAL}, or {', '.join(_OUTPUTS[1])}, and not {', '.join(self.outputs) or 'none'}"
+            )
+        if any(len(each) != self.card.folds + 1 for each in self.outputs.values()):
             raise ValueError("every output has the weights of the whole and one set a fold")
         if any(not 0 <= fold < self.card.folds for fold in self.seen.values()):
             raise ValueError("a user was left out by a fold that is not there")
@@ -158,13 +176,13 @@ class Head(Part):
         return {name: each[place] for name, each in self.outputs.items()}
 
     def measured(self, name: str) -> Measured | None:
-        """Return one figure of the card, if it is there."""
-        return next((one for one in self.card.measured if one.name == name), None)
+        """Return one figure of the card, on all users, if it is there."""
+        return next((one for one in self.card.measured if (one.name, one.of) == (name, "all")), None)
 
 
 def key_of(kind: Literal["user", "text"], text: str) -> str:
     """Return the short hash by which a user or something they said is known to a head."""
-    return hashlib.sha256(f"{kind}:{' '.join(text.lower().split())}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{kind}:{' '.join(text.lower().split())}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def content_keys(texts: Iterable[str]) -> list[str]:
@@ -178,13 +196,21 @@ def _texts_of(case: Case) -> list[str]:
     return [case.query, *memories]
 
 
-def load_head(path: Path, embedding: str) -> Head:
-    """Read a head; `embedding` is the fingerprint of the embedding model that will make its features.
+def load_head(judge: str, embedding: str) -> Head:
+    """Read the head that `head:PATH` or the name of a judge means; `embedding` is the fingerprint of what will make its features.
 
-    Raises `InputError` where the file is no head, or one of other features or another embedding model.
+    Raises `InputError` where the file cannot be read, is no head, has changed since it was named, or is one of an earlier format, of other
+    features or of another embedding model.
     """
+    path = head_path(judge)
     try:
-        head = Head.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        document = json.loads(head_bytes(judge).decode("utf-8"))
+        if isinstance(document, dict) and document.get("version", VERSION) != VERSION:
+            raise InputError(
+                f"{path}: a head of format {document['version']!r}, and this version reads format {VERSION}: train it again with "
+                "`peregrm train judge-head`"
+            )
+        head = Head.model_validate(document)
     except ValidationError as error:
         raise InputError(f"{path}: no head of this version: {summarise_validation(error)}") from None
     except (ValueError, RecursionError) as error:

@@ -6,9 +6,11 @@ harmonic mean); otherwise a total only: the chance, 0 to 1, by which it takes th
 set, under `total` on a judgement of the aspect `head`, with the log odds. Every judgement says which weights judged: a user of the training
 set is judged by a fold that did not see them. Criteria are there for the reader.
 
-An empty reply scores lowest by rule. What it cannot judge is a failure: a language it was not trained in (`language`), a reply without a
-letter (`no_words`), text that is no text (`not_text`) or beyond all bounds (`too_long`), a flagged case (`flagged`). Left out on purpose:
-the bystander, and any guess in place of a failure.
+An empty reply scores lowest by rule; a nearly empty one is judged, since a short reply may be meant, and heads learn that some are worse.
+What it cannot judge is a failure: a language it was not trained in, by the case or by the script of message or reply (`language`), a reply
+without a letter (`no_words`), text that is no text (`not_text`) or beyond all bounds (`too_long`), features from which no number follows
+(`no_number`), a flagged case (`flagged`). Of a text beyond 256 word pieces the embedding model sees the first 256; words and sentences are
+counted to the end. Left out on purpose: the bystander, telling languages of one script apart, and any guess in place of a failure.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
+from math import isfinite
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -25,23 +27,19 @@ import numpy as np
 
 from peregrm.errors import ArtifactError, SettingsError
 from peregrm.models.embeddings import Embedder
-from peregrm.models.heads import HEAD, head_path, is_head
+from peregrm.models.heads import HEAD, is_head
 from peregrm.models.planning import PlanningModel
 from peregrm.records import Case, Criteria, Failure, Judgement, Reply, Reward, content_id
 from peregrm.reward.aggregate import harmonic_mean
 from peregrm.reward.base import EMPTY, Scored, as_replies, says_something
 from peregrm.reward.guidance import flagged_failure
-from peregrm.reward.heads.features import Featuring, moment_of
+from peregrm.reward.heads.features import MOST_CHARACTERS, MOST_FOREIGN, Featuring, Moment, foreign_share, moment_of
 from peregrm.reward.heads.head import TOTAL, Head, load_head
 from peregrm.reward.judge import check_parents
 from peregrm.reward.peregrm import PereGRM
 from peregrm.reward.summing import Rules, add_up, reward_of
-from peregrm.text import cjk_share
 
 __all__ = ["HeadReward", "opened_head"]
-
-_MOST_CHARACTERS = 20_000
-_MOST_CHINESE = 0.3
 
 
 class _Opened(NamedTuple):
@@ -51,18 +49,18 @@ class _Opened(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def _opened(path: Path, name: str) -> _Opened:
+def _opened(name: str) -> _Opened:
     """Load a head once a process; its name holds the hash of the file, so one that was trained again is loaded again."""
     embedder = Embedder()
-    return _Opened(load_head(path, embedder.fingerprint), Featuring(embedder), Lock())
+    return _Opened(load_head(name, embedder.fingerprint), Featuring(embedder), Lock())
 
 
 def opened_head(name: str) -> Head:
     """Return the head of a judge's name.
 
-    Raises `InputError` where its file is not there or does not fit, `DependencyError` without the embedding model.
+    Raises `InputError` where its file is not there, does not fit or has changed, `DependencyError` without the embedding model.
     """
-    return _opened(head_path(name), name).head
+    return _opened(name).head
 
 
 class _Outcome(NamedTuple):
@@ -132,25 +130,27 @@ class HeadReward(PereGRM):
         return [[] if reply.failure else self._judgements(reply, next(found)) for reply in replies]
 
     def _outcomes(self, case: Case, texts: Sequence[str]) -> list[_Outcome]:
-        name = self.asking.model.name
-        head, featuring, lock = _opened(head_path(name), name)
+        head, featuring, lock = _opened(self.asking.model.name)
         fold = head.fold_for(case)
-        unseen = f"fold {(fold or 0) + 1} of {head.card.folds}, which did not see this user"
+        unseen = f"fold {(fold or 0) + 1} of {head.card.folds}, which saw nobody of this name or with these words"
         by = "the whole training set" if fold is None else unseen
         weights = head.weights_for(fold)
         moment = moment_of(case, self.hidden)
+        beforehand = _unfit_case(head, case, moment)
         outcomes = []
         for text in texts:
             if not says_something(text):
                 outcomes.append(_Outcome(dict.fromkeys(weights, float("-inf")), by))
                 continue
-            failure = _unfit(head, case, text)
+            failure = beforehand or _unfit(head, text)
             if failure is not None:
                 outcomes.append(_Outcome({}, by, failure))
                 continue
             with lock:
                 features = featuring.features(moment, text)
-            outcomes.append(_Outcome({key: round(float(each.score(features)), 6) for key, each in weights.items()}, by))
+            odds = {key: round(float(each.score(features)), 6) for key, each in weights.items()}
+            finite = all(map(isfinite, odds.values()))
+            outcomes.append(_Outcome(odds, by) if finite else _Outcome({}, by, _failure("no_number", _NO_NUMBER)))
         return outcomes
 
     def _judgements(self, reply: Reply, outcome: _Outcome) -> list[Judgement]:
@@ -211,22 +211,52 @@ class HeadReward(PereGRM):
         return made.model_copy(update={"empathy": empathy})
 
 
-def _unfit(head: Head, case: Case, text: str) -> Failure | None:
-    """Return why a reply that says something cannot be judged, if so."""
-    reason = kind = ""
-    if case.language not in head.card.languages or cjk_share(text) > _MOST_CHINESE:
-        kind = "language"
-        reason = f"the head was trained in {', '.join(head.card.languages)} and has no evidence for another language"
-    elif len(text) > _MOST_CHARACTERS:
-        kind, reason = (
+_NO_NUMBER = "no finite number follows from the features of this reply"
+
+
+def _failure(kind: str, reason: str) -> Failure:
+    return Failure(stage="judge", kind=kind, reason=reason)
+
+
+def _language(head: Head, found: str) -> Failure:
+    return _failure(
+        "language", f"{found}: the head was trained in {', '.join(head.card.languages)} and has no evidence for others"
+    )
+
+
+def _is_broken(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _unfit_case(head: Head, case: Case, moment: Moment) -> Failure | None:
+    """Return why no reply to a case can be judged, if so."""
+    texts = (moment.query, moment.situation, *(known.text for known in moment.known))
+    longest = max(map(len, texts))
+    if case.language not in head.card.languages:
+        return _language(head, f"the case is in {case.language}")
+    if any(map(_is_broken, texts)):
+        return _failure("not_text", "message, situation or something known holds half a character")
+    if longest > MOST_CHARACTERS:
+        return _failure(
             "too_long",
-            f"the reply has {len(text)} characters, at most {_MOST_CHARACTERS} are read; nothing is cut",
+            f"message, situation or something known has {longest} characters, at most {MOST_CHARACTERS} are read",
         )
-    elif any("\ud800" <= character <= "\udfff" for character in text):
-        kind, reason = "not_text", "the reply holds half a character"
-    elif not any(character.isascii() and character.isalpha() for character in text):
-        kind, reason = "no_words", "the reply has no letter that the embedding model reads"
-    return Failure(stage="judge", kind=kind, reason=reason) if kind else None
+    if foreign_share(case.query) > MOST_FOREIGN:
+        return _language(head, "the message is in another script")
+    return None
+
+
+def _unfit(head: Head, text: str) -> Failure | None:
+    """Return why a reply that says something cannot be judged, if so."""
+    if len(text) > MOST_CHARACTERS:
+        return _failure("too_long", f"the reply has {len(text)} characters, at most {MOST_CHARACTERS} are read")
+    if _is_broken(text):
+        return _failure("not_text", "the reply holds half a character")
+    if foreign_share(text) > MOST_FOREIGN:
+        return _language(head, "the reply is in another script")
+    if not any(character.isascii() and character.isalpha() for character in text):
+        return _failure("no_words", "the reply has no letter that the embedding model reads")
+    return None
 
 
 def _chance(odds: float) -> float:
