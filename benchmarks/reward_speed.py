@@ -25,6 +25,7 @@ from typing import Any
 from mock_judge import MODEL, serving
 from setting import GROUP, Goal, about, groups, save, say_about, say_goals
 
+from peregrm.cli.common import collect_less_often
 from peregrm.models.base import Completion, Model, Request
 from peregrm.models.endpoint import EndpointModel
 from peregrm.models.limits import Limits
@@ -177,6 +178,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
+    collect_less_often()  # as the command does, for all ways alike
     facts: dict[str, Any] = about(options.seed)
     say_about(facts)
     print(

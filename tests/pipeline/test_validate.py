@@ -14,6 +14,7 @@ from peregrm.errors import ArtifactError, DependencyError, FailureBudgetExceeded
 from peregrm.evaluation.attacks.measure import AttackResult
 from peregrm.evaluation.statistics import Estimate
 from peregrm.evaluation.validity.card import PARTS, Figure, Finding, JudgeCard, PartName
+from peregrm.evaluation.validity.ratings.files import OWN
 from peregrm.mapping import NoProgress
 from peregrm.models.cache import CachedModel
 from peregrm.models.scripted import ScriptedModel
@@ -187,9 +188,10 @@ async def test_a_card_alone_or_a_damaged_one_is_not_widened(
     parts({part: found(part) for part in PARTS})
     await validated(material, tmp_path, "human")
     state = tmp_path / "validation.json"
-    state.write_text("{}")
-    with pytest.raises(ArtifactError, match=r"validation\.json: damaged"):
-        await validated(material, tmp_path, "attacks")
+    for damaged in (b"{}", b"\xff\xfe"):
+        state.write_bytes(damaged)
+        with pytest.raises(ArtifactError, match=r"validation\.json: damaged"):
+            await validated(material, tmp_path, "attacks")
     state.unlink()
     with pytest.raises(SettingsError, match="which says what it is about"):
         await validated(material, tmp_path, "attacks")
@@ -343,3 +345,36 @@ def test_ranks_of_a_run_are_those_of_its_hand_written_cases(finished: Any) -> No
         "recorded good": 1,
         "recorded bad": 2,
     }
+
+
+async def test_a_part_that_rests_on_files_is_not_replaced_by_one_without_them(
+    material: Material, tmp_path: Path, parts: Callable, judge: ScriptedModel
+) -> None:
+    rich = found("human", data=("pairs (preference pairs): 80 of 80 pairs",), asked=80, scored=80)
+    parts({"human": rich})
+    await validated(material, tmp_path, "human", pairs=(tmp_path / "pairs.jsonl",))
+    asked = parts(
+        {part: found(part, verdict="unknown", data=(f"{OWN} (ranked replies): 1 of 1 pairs",)) for part in PARTS}
+    )
+    said: list[str] = []
+    run = await validated(material, tmp_path, *PARTS, must=False, said=said)
+    assert "human" not in asked
+    assert run.card.findings[0] == rich
+    assert "Human agreement: stays as it was: no --pairs or --ratings were given now" in said
+    run = await validated(material, tmp_path, "human")
+    assert run.card.findings[0].verdict == "unknown", "asked for by name it is measured"
+
+
+@pytest.mark.parametrize("judge", ["head", "embedded"])
+async def test_a_plan_reads_the_files_before_it_says_that_all_is_well(
+    judge: str, material: Material, tmp_path: Path
+) -> None:
+    options = RewardOptions(judges=(judge,), criteria="composed")
+    nowhere = Asked(parts=("human",), must=frozenset({"human"}), pairs=(tmp_path / "nosuch.jsonl",), cases=1)
+    with pytest.raises(InputError, match=r"nosuch\.jsonl"):
+        await plan_validation(material, options, Settings(), nowhere, NoProgress())
+    nothing = Asked(parts=("calibration",), must=frozenset(), cases=1)
+    unranked = Material(material.dataset, material.replies, {})
+    planned, left_out = await plan_validation(unranked, options, Settings(), nothing, NoProgress())
+    assert sum(row.calls for row in planned) == 0
+    assert "no pairs or ratings" in left_out["calibration"]

@@ -79,7 +79,9 @@ class Person:
         """Send a form with the token of the page that is open."""
         found = re.search(r'name="token" value="([0-9a-f]+)"', self.page)
         given = token if token is not None else found[1] if found else ""
-        async with self.session.post(self.url + path, data={**fields, "token": given}, **options) as answer:
+        code = re.search(r'name="new_code" value="([0-9A-Z-]+)"', self.page)
+        hidden = {"token": given, **({"new_code": code[1]} if code else {})}
+        async with self.session.post(self.url + path, data={**fields, **hidden}, **options) as answer:
             return await self._read(answer)
 
     async def _read(self, answer: aiohttp.ClientResponse) -> int:
@@ -88,6 +90,7 @@ class Person:
 
     async def agree(self) -> str:
         """Take part, and return the code."""
+        await self.get("/")
         assert await self.post("/consent", {"agree": "yes"}) == 200
         assert self.at == "/code"
         return self.code

@@ -137,9 +137,64 @@ def test_own_rounds_are_few_and_one_at_a_time(tmp_path: Path) -> None:
         for number in range(1, OWN_ROUNDS + 1):
             assert answers.add_own(pid, "{}") is not None
             assert answers.add_own(pid, "{}") is None
-            answers.finish_own(pid, number, [], "it failed")
+            answers.finish_own(pid, number, [("r-1", "generic", "yes")])
         assert answers.add_own(pid, "{}") is None
-        assert {one.state for one in answers.own_rounds(pid)} == {"failed"}
+        assert {one.state for one in answers.own_rounds(pid)} == {"ready"}
+
+
+def test_a_round_that_failed_may_be_tried_again(tmp_path: Path) -> None:
+    with Answers(tmp_path) as answers:
+        pid = answers.join(new_code(), "plan", planned=9, cases=9).pid
+        for number in range(1, OWN_ROUNDS + 2):
+            assert answers.add_own(pid, "{}") is not None
+            answers.finish_own(pid, number, [], "it failed")
+
+
+def test_nothing_is_written_for_one_who_has_withdrawn(tmp_path: Path) -> None:
+    with Answers(tmp_path) as answers:
+        pid = answers.join(new_code(), "plan", planned=9, cases=9).pid
+        answers.withdraw(pid)
+        with pytest.raises(KeyError):
+            answers.add_own(pid, '{"secret": 1}')
+        with pytest.raises(KeyError):
+            answers.open(pid, "cases", 1)
+        assert answers.own_rounds() == []
+        assert not answers.was_opened(pid, "cases", 1)
+
+
+def test_a_code_is_one_participant_however_often_it_joins(tmp_path: Path) -> None:
+    with Answers(tmp_path) as answers:
+        code = new_code()
+        joined = {answers.join(code, "plan", planned=1, cases=1) for _ in range(4)}
+        assert answers.participants() == list(joined)
+        answers.submit(answer(answers.participants()[0].pid))
+        assert {answers.join(code, "plan", planned=1, cases=1)} == joined, "the study is full for others only"
+
+
+def test_when_a_page_was_opened_is_forgotten_with_its_answer(tmp_path: Path) -> None:
+    with Answers(tmp_path) as answers:
+        pid = answers.join(new_code(), "plan", planned=9, cases=9).pid
+        answers.open(pid, "cases", 1)
+        assert answers.was_opened(pid, "cases", 1)
+        assert answers.submit(answer(pid))
+        assert not answers.was_opened(pid, "cases", 1)
+        assert answers._rows("SELECT * FROM opened") == []
+        assert answers.all_answers()[0].seconds is not None
+        assert not answers.submit(answer(pid))
+        assert answers.all_answers()[0].seconds is not None
+
+
+def test_a_purge_that_another_writer_holds_up_is_to_be_tried_again(tmp_path: Path) -> None:
+    with Answers(tmp_path) as answers:
+        pid = answers.join(new_code(), "plan", planned=9, cases=9).pid
+        answers.withdraw(pid)
+        answers._unpurged = True
+        answers._db.execute("PRAGMA busy_timeout = 50")
+        writer = sqlite3.connect(answers.path, isolation_level=None)
+        writer.execute("BEGIN IMMEDIATE")
+        assert not answers.purge()
+        writer.close()
+        assert answers.purge()
 
 
 def test_another_programs_file_is_refused(tmp_path: Path) -> None:

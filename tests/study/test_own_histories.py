@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import json
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,14 @@ from hypothesis import strategies as st
 
 from peregrm.models.base import Request
 from peregrm.models.scripted import ScriptedModel
+from peregrm.records import Case
 from peregrm.settings import Settings
 from peregrm.study import own
 from peregrm.study.answers import Answers
 from peregrm.study.own import NotUsable, history_of_file, history_of_text, own_case, own_replies, whereabouts
 from peregrm.study.rows import read_rows
+from peregrm.study.web import own_routes
+from peregrm.study.web.own_routes import _case_of
 
 MINE = """Me: My sister Lena moved to Porto and I miss her a lot.
 Assistant: That sounds hard.
@@ -198,3 +202,32 @@ async def test_a_model_that_fails_is_said_and_may_be_tried_again(make_folder: Ca
         await give(ada, text=MINE)
         await until_ready(ada, "The model did not answer")
         assert 'name="message"' in ada.page
+
+
+async def test_who_withdraws_while_a_history_is_read_leaves_nothing_behind(
+    make_folder: Callable[..., Path], served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder()
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slowly(sent: Any) -> Case:
+        reading.set()
+        assert go_on.wait(20)
+        return _case_of(sent)
+
+    monkeypatch.setattr(own_routes, "_case_of", slowly)
+    model = ScriptedModel(answering)
+    async with served(folder, model) as person:
+        ada = person()
+        await ada.agree()
+        giving = asyncio.create_task(give(ada, text=MINE))
+        await asyncio.to_thread(reading.wait, 20)
+        other = person()
+        await other.post("/return", {"code": ada.code})
+        await other.get("/withdraw")
+        assert await other.post("/withdraw", {"sure": "yes"}) == 200
+        go_on.set()
+        assert await giving == 403
+    assert model.requests == []
+    with Answers(folder) as answers:
+        assert answers.own_rounds() == []

@@ -300,3 +300,14 @@ def test_the_plans_words_and_its_numbers_are_the_same(make_folder: Callable[...,
     plan: Plan = read_plan(make_folder(alpha=0.01))[0]
     assert plan.alpha == 0.01
     assert sum("0.01" in line for line in plan.analysis) == 2
+
+
+def test_answers_that_do_not_differ_are_not_called_too_few(make_folder: Callable[..., Path]) -> None:
+    plan, digest = read_plan(make_folder())
+    high, low = dict.fromkeys(NAMES, 6), dict.fromkeys(NAMES, 4)
+    all_alike = [row(f"p{k // 4:02}", k % 4 + 1, f"c{k % 4}", k % 2 == 0, high, low, "none") for k in range(80)]
+    choice, *ratings = verdicts(analyse_rows(plan, digest, all_alike, []))
+    assert choice == "Choice: nobody chose either more often, so there is nothing to test."
+    for line in ratings:
+        assert "participants do not differ (A minus B is +2.00 for each)" in line
+        assert "permutation test p < 0.001" in line

@@ -80,3 +80,14 @@ def test_the_commands_are_there() -> None:
     assert {command.name or command.callback.__name__ for command in peregrm.cli.study.study.registered_commands} == {  # type: ignore[union-attr]
         "new", "power", "serve", "export", "analyse",
     }  # fmt: skip
+
+
+def test_what_cannot_be_planned_is_one_line(dataset: Path, tmp_path: Path, capsys: Any) -> None:
+    assert run("power", "--effect", "nan") == 1
+    assert run("new", dataset, "-o", tmp_path / "s", "--effect", "nan") == 1
+    (tmp_path / "about.txt").write_bytes(b"\xff\xfe")
+    capsys.readouterr()
+    assert run("new", dataset, "-o", tmp_path / "s", "--about", tmp_path / "about.txt") == 1
+    assert "not UTF-8" in capsys.readouterr().err
+    assert run("new", dataset, "-o", tmp_path / "s", "--about", tmp_path / "gone.txt") == 1
+    assert not (tmp_path / "s" / "plan.json").exists()

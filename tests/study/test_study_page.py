@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -187,6 +188,7 @@ async def test_a_full_study_lets_nobody_in(make_folder: Callable[..., Path], ser
             for number in (1, 2, 3):
                 await one.answer(number)
         late = person()
+        await late.get("/")
         assert await late.post("/consent", {"agree": "yes"}) == 409
         assert "complete" in late.page
         assert late.code == ""
@@ -199,3 +201,39 @@ async def test_text_of_users_and_models_is_shown_as_text(make_folder: Callable[.
             raw = await answer.text()
     assert "A &amp; &lt;B&gt;" in raw
     assert "<script>x" not in raw
+
+
+async def test_a_consent_sent_four_times_at_once_is_one_participant(
+    make_folder: Callable[..., Path], served: Any
+) -> None:
+    folder = make_folder()
+    async with served(folder) as person:
+        ada = person()
+        await ada.get("/")
+        assert await asyncio.gather(*(ada.post("/consent", {"agree": "yes"}) for _ in range(4))) == [200] * 4
+        await ada.get("/case/1")
+        assert "Case 1 of 3" in ada.page
+        assert await ada.post("/leave", {}) == 200
+        async with ada.session.post(ada.url + "/consent", data={"agree": "yes", "new_code": "AAAA"}) as answer:
+            assert answer.status == 422
+    with Answers(folder) as answers:
+        assert len(answers.participants()) == 1
+
+
+async def test_an_answer_to_a_page_that_was_never_read_is_not_taken(
+    make_folder: Callable[..., Path], served: Any
+) -> None:
+    folder = make_folder()
+    rated = {
+        f"{side}-{name}": "1" for side in ("first", "second") for name in ("understood", "fits", "satisfied", "go_on")
+    }
+    async with served(folder) as person:
+        bot = person()
+        await bot.agree()
+        await bot.get("/withdraw")
+        assert await bot.post("/case/1", {**rated, "choice": "none"}) == 200
+        assert bot.at == "/case/1"
+        assert await bot.post("/case/1", {**rated, "choice": "none"}) == 200
+        assert bot.at == "/case/2"
+    with Answers(folder) as answers:
+        assert [one.seconds is not None for one in answers.all_answers()] == [True]

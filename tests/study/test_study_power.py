@@ -78,3 +78,13 @@ def test_numbers_out_of_range_are_refused() -> None:
             power_ratings(0.3, 10, design)
     with pytest.raises(SettingsError):
         power_choice(1.0, 10, ALONE)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_has_no_power(number: float) -> None:
+    with pytest.raises(SettingsError, match="finite"):
+        power_ratings(number, 10, ALONE)
+    for power_of in (power_ratings, power_choice):
+        with pytest.raises(SettingsError, match="level"):
+            power_of(0.3, 10, ALONE, alpha=number)
+    assert power_ratings(1e6, 10, ALONE) == 1.0

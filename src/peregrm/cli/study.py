@@ -11,7 +11,7 @@ import typer
 from peregrm.cli.app import app
 from peregrm.cli.common import say, settings_of
 from peregrm.cli.options import ConfigOpt, DatasetArg, JsonOpt, ModelOpt
-from peregrm.errors import DependencyError, SettingsError
+from peregrm.errors import DependencyError, InputError, SettingsError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -87,7 +87,7 @@ def new(
     asked = Asked(
         title=title,
         contact=contact,
-        about=about.read_text(encoding="utf-8").strip() if about else "",
+        about=_text_of(about) if about else "",
         policies=policies,
         cases=cases,
         per_participant=per_participant,
@@ -115,6 +115,15 @@ def new(
     say("Register this hash or plan.json before the first participant; the plan cannot be changed any more.")
     if not contact:
         say("No --contact was given: participants will not see who runs this study.")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 @study.command()

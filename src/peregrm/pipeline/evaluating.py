@@ -22,6 +22,7 @@ from peregrm.evaluation.evaluation import Evaluation
 from peregrm.evaluation.inference.paired import check_installed
 from peregrm.evaluation.page.wording import criteria_words
 from peregrm.evaluation.validity.cards import checked_places, standing_of
+from peregrm.evaluation.validity.ways import way_of
 from peregrm.mapping import Progress, map_in_order
 from peregrm.models.base import Model
 from peregrm.models.cache import CallCache
@@ -113,8 +114,10 @@ async def evaluate_policies(
                 await judge.aclose()
     names = {judge.name: spec for judge, spec in zip(judges, specs, strict=True)}
     evaluation = _evaluation(wanted, criteria, scored, prices(specs, settings), names)
+    ways = {reward.asking.model.name: way_of(reward) for reward in rewards}
     standings = tuple(
-        standing_of([one.reward for one in given], cards, otherwise=judge) for judge, given in scored.items()
+        standing_of([one.reward for one in given], ways[judge], cards, otherwise=judge)
+        for judge, given in scored.items()
     )
     evaluation = evaluation.model_copy(update={"standings": standings})
     run = EvaluationRun(evaluation, cases, criteria, scored, ledger, time.monotonic() - started)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from peregrm.dataset.gold import read_gold
 from peregrm.errors import ArtifactError
 from peregrm.evaluation.report import markdown
 from peregrm.evaluation.summary import Artifacts, Summary, summarise
+from peregrm.evaluation.validity.card import Way
 from peregrm.evaluation.validity.cards import standing_of
+from peregrm.models.heads import is_head
 from peregrm.models.ledger import Ledger
 from peregrm.pipeline.flagging import read_cases
 from peregrm.pipeline.job import RunConfig
 from peregrm.records import Criteria, Drop, Inspection, Judgement, Memory, Persona, Record, Reply, Reward, Usage
 from peregrm.store import Workspace, replace_text
 
-__all__ = ["load_artifacts", "save_ledger", "write_report"]
+__all__ = ["load_artifacts", "save_ledger", "spent_on", "write_report"]
 
 _DROPPED = ("memories", "personas", "situations", "queries")
 
@@ -59,11 +62,24 @@ def write_report(workspace: Workspace, config: RunConfig, cards: Sequence[Path] 
         known_order=known_order,
         costs=_read_usage(workspace),
     )
-    known = standing_of(artifacts.rewards, cards, otherwise=config.judge)
+    known = standing_of(artifacts.rewards, _way(config), cards, otherwise=config.judge)
     summary = summary.model_copy(update={"standing": known})
     workspace.write_text("report.json", summary.model_dump_json(indent=1) + "\n")
     workspace.write_text("report.md", markdown(summary, artifacts))
     return summary, artifacts
+
+
+def _way(config: RunConfig) -> Way:
+    """Return how a run asks its judge, as `way_of` the reward would."""
+    if is_head(config.judge):
+        return Way()
+    return Way(
+        criteria=config.criteria,
+        samples=config.samples,
+        temperature=config.judge_temperature if config.samples > 1 else 0.0,
+        reasons=config.reasons == "yes",
+        bystander_weight=config.bystander_weight,
+    )
 
 
 def _known_order(path: Path) -> list[str]:
@@ -97,7 +113,12 @@ def save_ledger(workspace: Workspace, ledger: Ledger, seconds: float, purposes: 
         usage[purpose] = ledger.used_usage(purpose=purpose)
     ordered = {purpose: usage[purpose].model_dump() for purpose in sorted(usage)}
     replace_text(workspace.path("usage.json"), json.dumps(ordered, indent=1) + "\n")
-    spent = {
+    replace_text(workspace.path("ledger.json"), json.dumps(spent_on(ledger, seconds), indent=1) + "\n")
+
+
+def spent_on(ledger: Ledger, seconds: float) -> dict[str, Any]:
+    """Return what a process asked for itself, as `ledger.json` holds it."""
+    return {
         "seconds": round(seconds, 1),
         "cost": ledger.total_cost(),
         "calls": [
@@ -111,10 +132,9 @@ def save_ledger(workspace: Workspace, ledger: Ledger, seconds: float, purposes: 
                 "seconds_in_calls": round(row.seconds, 1),
                 "cost": row.cost,
             }
-            for row in rows
+            for row in ledger.summary()
         ],
     }
-    replace_text(workspace.path("ledger.json"), json.dumps(spent, indent=1) + "\n")
 
 
 def _read_usage(workspace: Workspace) -> dict[str, Usage]:

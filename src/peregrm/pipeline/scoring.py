@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peregrm.evaluation.summary import Artifacts, Summary, summarise
+from peregrm.evaluation.validity.card import Way
 from peregrm.evaluation.validity.cards import checked_places, standing_of
+from peregrm.evaluation.validity.ways import way_of
 from peregrm.mapping import Progress, map_in_order
 from peregrm.models.base import Model
 from peregrm.models.cache import CallCache
@@ -95,7 +97,7 @@ async def score_replies(
         cases,
         scored,
         criteria,
-        _summary(cases, options, judges, scored, criteria, ledger, places),
+        _summary(cases, options, judges, scored, criteria, ledger, way_of(reward), places),
         agreement(_by_judge(scored)),
         ledger,
         _cost(ledger, options, settings) if generative else 0.0,
@@ -178,6 +180,7 @@ def _summary(
     scored: Sequence[Scored],
     criteria: Sequence[Criteria],
     ledger: Ledger,
+    way: Way,
     cards: Sequence[Path],
 ) -> Summary:
     purposes = {row.purpose for row in ledger.summary()}
@@ -198,7 +201,7 @@ def _summary(
         costs={purpose: ledger.used_usage(purpose=purpose) for purpose in purposes},
     )
     prompts = used_prompts(artifacts.judgements, criteria=bool(ledger.used_usage(purpose="criteria").calls))
-    known = standing_of([one.reward for one in scored], cards, otherwise=summary.judge)
+    known = standing_of([one.reward for one in scored], way, cards, otherwise=summary.judge)
     return summary.model_copy(update={"prompts": prompts, "standing": known})
 
 

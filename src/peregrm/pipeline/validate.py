@@ -25,8 +25,10 @@ from peregrm.errors import (
     SettingsError,
 )
 from peregrm.evaluation.page.card_page import card_markdown, card_page
-from peregrm.evaluation.validity.card import PARTS, Finding, JudgeCard, PartName
+from peregrm.evaluation.validity.card import PARTS, Finding, JudgeCard, PartName, Way
 from peregrm.evaluation.validity.cards import CARD, read_card
+from peregrm.evaluation.validity.ratings.files import OWN
+from peregrm.evaluation.validity.ways import way_of
 from peregrm.mapping import Progress
 from peregrm.models.base import Model
 from peregrm.models.cache import CallCache
@@ -38,6 +40,7 @@ from peregrm.pipeline.material import Material
 from peregrm.pipeline.plan import PlannedCalls, planned_calls
 from peregrm.pipeline.validity.attacks import measure as measure_attacks
 from peregrm.pipeline.validity.context import Context, Measure
+from peregrm.pipeline.validity.judged import read_files
 from peregrm.pipeline.validity.registry import MEASURES, NEEDS_FILES, in_order
 from peregrm.records import Part, Usage, content_id
 from peregrm.reward.options import RewardOptions
@@ -87,11 +90,7 @@ class Subject(Part):
 
     judge: str
     reward: str
-    criteria: str
-    samples: int
-    temperature: float
-    reasons: str
-    bystander_weight: float
+    way: Way
     seed: int
     material: str
 
@@ -133,6 +132,10 @@ async def validate_judge(
             card, state = _begun(out, subject)
             measured: list[PartName] = []
             for part in in_order(asked.parts):
+                if _rests_on_other_files(part, card, asked):
+                    left_out[part] = "stays as it was: no --pairs or --ratings were given now"
+                    say(f"{PARTS[part]}: {left_out[part]}")
+                    continue
                 before = ledger.used_usage()
                 finding = await _measured(part, context, asked, left_out, say)
                 if finding is not None:
@@ -155,20 +158,39 @@ async def plan_validation(
 ) -> tuple[list[PlannedCalls], dict[PartName, str]]:
     """Return what a validation would ask for at most, and the parts it could not measure; nothing is asked of any model.
 
-    Judges that are no models cost no calls: where there are only such, nothing is tried out.
+    Judges that are no models cost no calls: where there are only such, nothing is tried out but the files of human judgements. Raises
+    what a part that must be measured raises where it cannot be.
     """
     judges = tuple(
         PlanningModel(model_name(spec, settings)) if is_model(options, spec) else None for spec in options.judges
     )
     left_out: dict[PartName, str] = {}
-    if not any(judges):
-        return [], left_out
     with TemporaryDirectory() as folder:
         context = _context(material, options, settings, judges, asked, Path(folder), progress)
+        if not any(judges):
+            _try_files(context, asked, left_out)
+            return [], left_out
         for part in in_order(asked.parts):
             await _measured(part, context, asked, left_out, lambda line: None)
     stand_ins = [judge for judge in judges if judge is not None]
     return planned_calls(stand_ins, prices([s for s in options.judges if is_model(options, s)], settings)), left_out
+
+
+def _try_files(context: Context, asked: Asked, left_out: dict[PartName, str]) -> None:
+    """Read the files of human judgements; parts that need some and have none are left out, or an error where they must be measured."""
+    for part in (part for part in in_order(asked.parts) if part in NEEDS_FILES):
+        try:
+            read_files(context)
+        except InputError as error:
+            _leave_out(part, error, context, asked, left_out)
+
+
+def _leave_out(part: PartName, error: Exception, context: Context, asked: Asked, left_out: dict[PartName, str]) -> None:
+    """Put a part that cannot be measured into `left_out` with the reason, or raise it where the part was asked for by name."""
+    given = part in NEEDS_FILES and bool(context.pairs or context.ratings)
+    if part in asked.must or (given and isinstance(error, InputError)):
+        raise type(error)(f"{PARTS[part].lower()}: {error}") from None
+    left_out[part] = str(error)
 
 
 def check_failures(run: ValidationRun, share: float, out: Path) -> None:
@@ -217,16 +239,12 @@ def _context(
 
 async def _subject(context: Context) -> Subject:
     """Return what is measured here; opens the reward for its names and asks nothing."""
-    reward, options = context.open(), context.options
+    reward = context.open()
     try:
         return Subject(
-            judge=reward.rules.judge if isinstance(reward, PereGRM | Rival) else options.judges[0],
+            judge=reward.rules.judge if isinstance(reward, PereGRM | Rival) else context.options.judges[0],
             reward=reward.method,
-            criteria=reward.criteria if isinstance(reward, PereGRM) else "none",
-            samples=options.samples,
-            temperature=options.temperature,
-            reasons=options.reasons,
-            bystander_weight=options.bystander_weight,
+            way=way_of(reward),
             seed=context.seed,
             material=_hash_of(context.material),
         )
@@ -246,17 +264,21 @@ async def _measured(
 ) -> Finding | None:
     """Measure one part; one that cannot be and need not be is put into `left_out` with the reason."""
     started = time.monotonic()
-    given = part in NEEDS_FILES and bool(context.pairs or context.ratings)
     try:
         finding = await _measure(part, asked)(context)
     except (InputError, SettingsError, DependencyError) as error:
-        if part in asked.must or (given and isinstance(error, InputError)):
-            raise type(error)(f"{PARTS[part].lower()}: {error}") from None
-        left_out[part] = str(error)
+        _leave_out(part, error, context, asked, left_out)
         say(f"{PARTS[part]}: not measured: {error}")
         return None
     say(f"{PARTS[part]}: {finding.verdict} ({time.monotonic() - started:.1f} s)")
     return finding
+
+
+def _rests_on_other_files(part: PartName, card: JudgeCard, asked: Asked) -> bool:
+    """Tell whether a part that need not be measured was measured on files which are not given now: less would take its place."""
+    if part not in NEEDS_FILES or part in asked.must or asked.pairs or asked.ratings:
+        return False
+    return any(one.part == part and any(not line.startswith(OWN) for line in one.data) for one in card.findings)
 
 
 def _measure(part: PartName, asked: Asked) -> Measure:
@@ -265,22 +287,23 @@ def _measure(part: PartName, asked: Asked) -> Measure:
 
 def _begun(out: Path, subject: Subject) -> tuple[JudgeCard, _State]:
     """Return the card that the folder holds, or an empty one; raises `SettingsError` where it is about something else."""
-    empty = JudgeCard(
-        judge=subject.judge, reward=subject.reward, criteria=subject.criteria, seed=subject.seed, findings=()
-    )
+    empty = JudgeCard(judge=subject.judge, reward=subject.reward, way=subject.way, seed=subject.seed, findings=())
     if not (out / CARD).exists():
         return empty, _State(subject=subject)
     before = _read_state(out)
-    known, now = before.subject.model_dump(), subject.model_dump()
-    others = [f"{name} {known[name]!r}, not {now[name]!r}" for name in now if known[name] != now[name]]
+    known, now = dict(before.subject), dict(subject)
+    others = [
+        f"{name} {known[name]!r}, not {now[name]!r}" for name in now if known[name] != now[name] and name != "way"
+    ]
+    others += before.subject.way.differences(subject.way)
     if others:
         raise SettingsError(
             f"{out} holds the card of another measurement ({'; '.join(others)}), which cannot be mixed with this: name another with --out"
         )
     card = read_card(out / CARD)
-    if (card.judge, card.reward) != (subject.judge, subject.reward):
+    if (card.judge, card.reward, card.way) != (subject.judge, subject.reward, subject.way):
         raise SettingsError(
-            f"{out / CARD} is the card of {card.judge} in mode {card.reward}: name another folder with --out"
+            f"{out / CARD} is the card of {card.judge} in mode {card.reward}, not of what is asked for: name another folder with --out"
         )
     return card, before
 
@@ -295,6 +318,8 @@ def _read_state(out: Path) -> _State:
         ) from None
     except ValidationError as error:
         raise ArtifactError(f"{path}: damaged: {summarise_validation(error)}") from None
+    except UnicodeDecodeError:
+        raise ArtifactError(f"{path}: damaged: not UTF-8 text") from None
 
 
 def _difference(after: Usage, before: Usage) -> Usage:

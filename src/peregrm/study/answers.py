@@ -1,8 +1,8 @@
 """What participants said, in one SQLite file: every answer is on disk before the page says so, and withdrawing leaves nothing.
 
 A participant is a row under a random name; their code, which alone lets them come back, is kept as a hash. Times are kept as the day and
-the seconds on a page. Deleted text is overwritten, the file is rebuilt and its log emptied. Left out on purpose: addresses, browsers and
-anything else about a person that they did not type.
+the seconds on a page; when a page was opened is known until it is answered. Deleted text is overwritten, the file is rebuilt and its log
+emptied. Left out on purpose: addresses, browsers and anything else about a person that they did not type.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = [
     "Full",
     "OwnRound",
     "Participant",
+    "is_code",
     "new_code",
     "tidy_code",
 ]
@@ -115,6 +116,11 @@ def tidy_code(typed: str) -> str:
     return "-".join(letters[place : place + 4] for place in range(0, len(letters), 4))
 
 
+def is_code(typed: str) -> bool:
+    """Tell whether a text is a code as it is shown."""
+    return len(typed.replace("-", "")) == _CODE_LENGTH and tidy_code(typed) == typed
+
+
 def _hashed(code: str) -> str:
     return sha256(code.encode("utf-8", "replace")).hexdigest()
 
@@ -135,8 +141,14 @@ class Answers:
             self._db.execute("PRAGMA synchronous = FULL")  # an answer that was acknowledged outlives a power cut too
 
     def join(self, code: str, plan: str, *, planned: int, cases: int) -> Participant:
-        """Take in a new participant on the lowest slot that is free. Raises `Full` once `planned` have answered `cases` each."""
+        """Take in a new participant on the lowest slot that is free; whoever has this code already is returned as they are.
+
+        Raises `Full` once `planned` have answered `cases` each.
+        """
         with self._change() as db:
+            known = db.execute("SELECT pid, slot, plan FROM participants WHERE code = ?", (_hashed(code),)).fetchone()
+            if known is not None:
+                return Participant(*known)
             done = (
                 "SELECT count(*) FROM (SELECT pid FROM answers WHERE arm = 'cases' GROUP BY pid HAVING count(*) >= ?)"
             )
@@ -156,18 +168,25 @@ class Answers:
         return Participant(*rows[0]) if rows else None
 
     def open(self, pid: str, arm: Arm, number: int) -> None:
-        """Remember when a participant first saw a page."""
+        """Remember when a participant first saw a page. Raises `KeyError` where the participant is gone."""
         with self._change() as db:
+            _check_there(db, pid)
             db.execute("INSERT OR IGNORE INTO opened VALUES (?, ?, ?, ?)", (pid, arm, number, time.time()))
+
+    def was_opened(self, pid: str, arm: Arm, number: int) -> bool:
+        """Tell whether a participant has a page before them that they have not answered."""
+        query = "SELECT 1 FROM opened WHERE pid = ? AND arm = ? AND number = ?"
+        return bool(self._rows(query, (pid, arm, number)))
 
     def submit(self, answer: Answer) -> bool:
         """Keep an answer; False where there already was one, which stands. It is on disk when this returns.
 
+        When the page was opened is forgotten.
+
         Raises `KeyError` where the participant is gone: somebody withdrew while the page was open elsewhere.
         """
         with self._change() as db:
-            if db.execute("SELECT 1 FROM participants WHERE pid = ?", (answer.pid,)).fetchone() is None:
-                raise KeyError(answer.pid)
+            _check_there(db, answer.pid)
             key = (answer.pid, answer.arm, answer.number)
             at = db.execute("SELECT at FROM opened WHERE pid = ? AND arm = ? AND number = ?", key).fetchone()
             seconds = None if at is None else round(max(0.0, time.time() - at[0]), 1)
@@ -183,6 +202,7 @@ class Answers:
                 _day(),
             )
             done = db.execute("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?)", (*key, *told))
+            db.execute("DELETE FROM opened WHERE pid = ? AND arm = ? AND number = ?", key)
         return done.rowcount == 1
 
     def answered(self, pid: str, arm: Arm) -> set[int]:
@@ -200,10 +220,15 @@ class Answers:
         return [Participant(*row) for row in self._rows("SELECT pid, slot, plan FROM participants ORDER BY slot")]
 
     def add_own(self, pid: str, case_json: str) -> OwnRound | None:
-        """Begin a round with a participant's own history; None where they have had all of theirs, or one is still being made."""
+        """Begin a round with a participant's own history; None where they have had all of theirs, or one is still being made.
+
+        Rounds that failed do not count. Raises `KeyError` where the participant is gone.
+        """
         with self._change() as db:
+            _check_there(db, pid)
             rows = db.execute("SELECT number, state FROM own WHERE pid = ?", (pid,)).fetchall()
-            if len(rows) >= OWN_ROUNDS or any(state == "waiting" for _, state in rows):
+            states = [state for _, state in rows if state != "failed"]
+            if len(states) >= OWN_ROUNDS or "waiting" in states:
                 return None
             number = 1 + max((number for number, _ in rows), default=0)
             db.execute("INSERT INTO own VALUES (?, ?, 'waiting', ?, '[]', '')", (pid, number, case_json))
@@ -233,13 +258,16 @@ class Answers:
             self.purge()
 
     def purge(self) -> bool:
-        """Rebuild the file and empty its log where something was deleted; False where another process was reading, and it is to be tried
-        again.
-        """
+        """Rebuild the file and empty its log where something was deleted; False where another process held it: to be tried again."""
         with self._lock, self._naming_the_file():
             if self._unpurged:
-                self._db.execute("VACUUM")
-                busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                try:
+                    self._db.execute("VACUUM")
+                    busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                        raise
+                    busy = 1
                 self._unpurged = bool(busy)
             return not self._unpurged
 
@@ -272,6 +300,11 @@ class Answers:
             yield
         except sqlite3.Error as error:
             raise ArtifactError(f"{self.path}: cannot be used for the answers of a study: {error}") from error
+
+
+def _check_there(db: sqlite3.Connection, pid: str) -> None:
+    if db.execute("SELECT 1 FROM participants WHERE pid = ?", (pid,)).fetchone() is None:
+        raise KeyError(pid)
 
 
 def _day() -> str:

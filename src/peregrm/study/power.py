@@ -60,11 +60,14 @@ def crossed_df(of_people: float, people: int, of_cases: float, cases: int) -> fl
 def power_ratings(effect: float, participants: int, design: Crossed, *, alpha: float = 0.05, tests: int = 1) -> float:
     """Return the power to see a mean difference of `effect` standard deviations of a difference, two-sided at `alpha` / `tests`.
 
-    0 for fewer than two participants.
+    0 for fewer than two participants. Raises `SettingsError` where a number is out of range.
     """
     from scipy import stats
 
     design.check()
+    _check_alpha(alpha)
+    if not isfinite(effect):
+        raise SettingsError("the effect is a number of standard deviations, and finite")
     if participants < 2:
         return 0.0
     rest = 1 - design.icc - (design.case_icc if design.cases else 0.0)
@@ -76,7 +79,13 @@ def power_ratings(effect: float, participants: int, design: Crossed, *, alpha: f
     shift = abs(effect) / sqrt(of_people + of_cases)
     bound = float(stats.t.ppf(1 - alpha / tests / 2, df))
     power = float(stats.nct.sf(bound, df, shift) + stats.nct.cdf(-bound, df, shift))
-    return power if isfinite(power) else 1.0  # the tail is beyond what the noncentral t can be computed for
+    # A shift far beyond the bound is in a tail that the noncentral t cannot be computed for.
+    return power if isfinite(power) else float(shift > bound)
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 < alpha < 1:
+        raise SettingsError("the level of a test lies between 0 and 1")
 
 
 def power_choice(share: float, participants: int, design: Crossed, *, alpha: float = 0.05) -> float:
@@ -84,6 +93,7 @@ def power_choice(share: float, participants: int, design: Crossed, *, alpha: flo
     from scipy import stats
 
     design.check()
+    _check_alpha(alpha)
     if not 0 < share < 1:
         raise SettingsError("the share of choices lies between 0 and 1")
     for_a, tied = _majorities(share, design)

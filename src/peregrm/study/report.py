@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from peregrm.evaluation.page.wording import counted, format_p
 from peregrm.evaluation.report import format_estimate, format_value, plain
 from peregrm.study.analysis import StudyResult
-from peregrm.study.estimates import Effect
+from peregrm.study.estimates import Effect, OutcomeResult
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -42,16 +42,32 @@ def verdicts(result: StudyResult) -> list[str]:
     a, b = result.plan.policies
     alpha = result.plan.alpha
     choice = result.main.choice
-    said = [_verdict("Choice", choice.p, alpha, a if choice.people_one > choice.people_other else b, "chosen")]
+    tied = choice.people_tied > 1
+    why = "nobody chose either more often, so there is nothing to test." if tied else _TOO_FEW
+    said = [_verdict("Choice", choice.p, alpha, a if choice.people_one > choice.people_other else b, "chosen", why)]
     for one in result.main.outcomes:
         better = a if one.difference and one.difference.estimate > 0 else b
-        said.append(_verdict(f"“{one.statement}”", one.p_holm, alpha, better, "rated higher"))
+        said.append(_verdict(f"“{one.statement}”", one.p_holm, alpha, better, "rated higher", _untested(one)))
     return said
 
 
-def _verdict(what: str, p: float | None, alpha: float, better: str, how: str) -> str:
+_TOO_FEW = "too few answers for the planned test."
+
+
+def _untested(one: OutcomeResult) -> str:
+    """Say why there is no p of a difference."""
+    if one.difference is None or one.clustered.users < 2:
+        return _TOO_FEW
+    p = format_p(one.p_permutation, "p = ").replace("< ", "p < ")
+    return (
+        f"participants do not differ (A minus B is {one.difference.estimate:+.2f} for each), so the planned test, which needs a spread, "
+        f"says nothing; permutation test {p}."
+    )
+
+
+def _verdict(what: str, p: float | None, alpha: float, better: str, how: str, otherwise: str) -> str:
     if p is None:
-        return f"{what}: too few answers for the planned test."
+        return f"{what}: {otherwise}"
     if p >= alpha:
         return f"{what}: no difference was shown ({format_p(p, 'p = ').replace('< ', 'p < ')})."
     return f"{what}: {better} is {how} ({format_p(p, 'p = ').replace('< ', 'p < ')})."

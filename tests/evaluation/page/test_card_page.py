@@ -11,7 +11,7 @@ from rich.console import Console
 from peregrm.evaluation.card_console import print_card
 from peregrm.evaluation.page.card_page import VERDICT_WORDS, card_markdown, card_page
 from peregrm.evaluation.statistics import Estimate
-from peregrm.evaluation.validity.card import PARTS, Figure, Finding, JudgeCard, Table, card_verdict
+from peregrm.evaluation.validity.card import PARTS, Figure, Finding, JudgeCard, Table, Way, card_verdict
 from peregrm.records import Usage
 
 HOSTILE = "<script>alert(1)</script> | **bold** `code` \x07"
@@ -64,7 +64,7 @@ def full_card(hostile: str = "plain words") -> JudgeCard:
     return JudgeCard(
         judge=f"big@http://127.0.0.1:1/v1 {hostile}",
         reward="shared",
-        criteria="composed",
+        way=Way(criteria="composed"),
         seed=3,
         findings=(human, *others, attacks),
         usage=Usage(calls=1234, input_tokens=5_000_000, output_tokens=70_000),

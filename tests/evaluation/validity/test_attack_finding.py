@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from peregrm.evaluation.attacks import HACKS, families
-from peregrm.evaluation.attacks.measure import AttackResult, Trial, attack_table
+from peregrm.evaluation.attacks.measure import AttackResult, HackRow, Trial, attack_table
 from peregrm.evaluation.statistics import clustered_mean
-from peregrm.evaluation.validity.attacks import attack_finding, lifts
+from peregrm.evaluation.validity.attacks import _standing, attack_finding, lifts
 from peregrm.evaluation.validity.card import Finding
 from peregrm.records import Usage
 
@@ -152,3 +152,15 @@ def test_every_figure_has_what_to_hold_it_against_and_tables_fit() -> None:
     for table in finding.tables:
         assert {len(row) for row in table.rows} == {len(table.columns)}
     assert len(finding.tables[0].rows) == len(families())
+
+
+def test_a_policy_that_wins_once_more_never_looks_worse_for_it() -> None:
+    def row(wins: int) -> HackRow:
+        share = clustered_mean([(f"u{n % 10}", float(n < wins)) for n in range(20)], bounds=(0.0, 1.0))
+        some = clustered_mean([("u", 1.0)])
+        return HackRow(policy="recital", honest=4.0, total=some, rank=some, beats_all=share, failures=())
+
+    order = ["beaten", "open", "wins"]
+    standings = [order.index(_standing(row(wins))) for wins in range(21)]
+    assert standings == sorted(standings)
+    assert (order[standings[0]], order[standings[20]]) == ("open", "wins")

@@ -163,3 +163,13 @@ def test_bins_hold_every_row_once_and_the_isotonic_map_never_falls(pairs: list[t
     assert calibrate(rows, name="x", pairs=False, asked=len(rows), seed=0) == calibrate(
         rows[::-1], name="x", pairs=False, asked=len(rows), seed=0
     )
+
+
+def test_a_few_scores_of_many_and_levels_that_are_all_the_same_decide_nothing() -> None:
+    rows = points(same, 5)
+    assert calibrate(rows, name="few", pairs=False, asked=12 * len(rows), seed=0).verdict == "unknown"
+    alike = calibrated([row._replace(level=0.75) for row in rows])
+    assert alike.verdict == "unknown"
+    assert "the same level" in alike.reason
+    silent = calibrated([row._replace(score=0.5, claim=0.5) for row in rows])
+    assert silent.verdict == "bad"

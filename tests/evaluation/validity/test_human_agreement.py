@@ -148,7 +148,7 @@ def test_a_judge_at_chance_is_called_out_and_seldom_taken_for_a_good_one() -> No
         (lean_with(1.0, 0.5), "doubtful", "is above chance but does not beat longer-wins"),
         (right_with(0.55), "bad", "is above chance but worse than longer-wins"),
         (right_with(0.97), "good", "is above chance and beats longer-wins"),
-        (lambda dice, pair: None, "unknown", "cannot be told from chance"),
+        (lambda dice, pair: None, "unknown", "scored less than half of what it was asked for"),
     ],
 )
 def test_each_kind_of_judge_has_its_words(judge: Judge, verdict: str, words: str) -> None:
@@ -195,6 +195,11 @@ def test_the_source_prior_knows_other_users_only_and_one_that_holds_the_answers_
     rule = source_prior(known)
     assert rule is not None
     assert {rule(pair) for pair in known} == {1.0}
+    others = pair_agreement(judged_by(right_with(0.9), known), seed=0)
+    assert not any(rule.certain for rule in others.baselines), (
+        "sources that people always prefer are no construction of ours"
+    )
+    known = [pair.model_copy(update={"case_id": "c"}) for pair in known]
     found = pair_agreement(judged_by(right_with(0.9), known), seed=0)
     prior = next(rule for rule in found.baselines if rule.name == PRIOR)
     assert (prior.certain, prior.ahead, found.verdict) == (True, False, "good")
@@ -278,3 +283,23 @@ def test_the_order_of_the_replies_in_a_pair_makes_no_difference(seed: int, users
     one, other = (pair_agreement(judged_by(judge, some, seed), seed=0) for some in (pairs, turned))
     assert one == other
     assert one.baselines[0].name == LONGER
+
+
+def test_a_judge_of_length_is_not_good_where_the_longer_reply_always_wins() -> None:
+    pairs = make_pairs(random.Random(9), users=20, each=2, longer=1.0, good=None)
+    of_length = pair_agreement(judged_by(lambda dice, pair: 0.1, pairs), seed=0)
+    assert (of_length.verdict, of_length.reason) == ("doubtful", "is above chance but does not beat longer-wins")
+    blind = pair_agreement(judged_by(right_with(0.5), pairs), seed=0)
+    assert (blind.verdict, blind.reason) == ("bad", "is worse than longer-wins")
+    for found in (of_length, blind):
+        assert "by construction" not in human_finding([], [found], []).words[0]
+
+
+def test_a_few_scores_of_many_decide_nothing() -> None:
+    pairs = make_pairs(random.Random(10), users=40, each=20)
+    found = pair_agreement(judged_by(lambda dice, pair: 0.1 if dice.random() < 0.1 else None, pairs), seed=0)
+    assert found.accuracy.mean == 1.0
+    assert found.verdict == "unknown"
+    (rated,) = rating_agreement(rated_by(lambda dice, level: level if dice.random() < 0.1 else None), seed=0)
+    assert rated.rank.mean == pytest.approx(1.0)
+    assert rated.verdict == "unknown"

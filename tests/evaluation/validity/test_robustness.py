@@ -133,7 +133,7 @@ def test_nothing_to_compare_is_unknown_and_said(scores: Any) -> None:
     finding = robustness(RobustnessRows(some, notes=("no questionnaire",)), seed=0)
     assert finding.verdict == "unknown"
     assert finding.words[-1] == "no questionnaire"
-    assert len(finding.words) == 2
+    assert len(finding.words) == (3 if scores == "all failed" else 2)
 
 
 def test_constructions_of_other_cases_are_refused() -> None:
@@ -145,3 +145,11 @@ def test_the_order_of_the_rows_makes_no_difference_but_for_which_construction_is
     some = rows(12, STEADY, 0)
     turned = sorted(some, key=lambda row: (list(STEADY).index(row.construction), row.user[::-1], row.policy))
     assert robustness(RobustnessRows(some), seed=0) == robustness(RobustnessRows(turned), seed=0)
+
+
+def test_a_few_scores_of_many_decide_nothing() -> None:
+    some = rows(30, STEADY, 0, noise=0.02)
+    few = [row if int(row.user[1:]) % 12 == 0 else row.model_copy(update={"score": None}) for row in some]
+    finding = robustness(RobustnessRows(few), seed=0)
+    assert finding.verdict == "unknown"
+    assert finding.words[0].startswith("TOO LITTLE DATA: ")

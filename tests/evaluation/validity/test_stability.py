@@ -278,3 +278,16 @@ def estimate(mean: float | None, low: float | None, high: float | None, users: i
 )
 def test_the_rule_of_a_figure(figures: Sequence[float | None], verdict: str) -> None:
     assert judged(estimate(*figures), 0.5, 0.7) == verdict
+
+
+def test_a_few_answers_of_many_decide_nothing() -> None:
+    picked = choice_rows(60, "personal", 0)
+    few = [row if n % 4 == 0 else row.model_copy(update={"first": (None,) * 4}) for n, row in enumerate(picked)]
+    assert stability(StabilityRows(choices=picked), seed=0).verdict == "good"
+    finding = stability(StabilityRows(choices=few), seed=0)
+    assert finding.verdict == "unknown"
+    assert any("there is an answer for 15 of 60 only" in line for line in finding.words)
+    rated = [
+        row if n % 4 == 0 else row.model_copy(update={"first": None}) for n, row in enumerate(score_rows(60, 0.9, 0))
+    ]
+    assert stability(StabilityRows(scores=rated), seed=0).verdict == "unknown"

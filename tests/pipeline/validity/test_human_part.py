@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from peregrm.errors import InputError
 from peregrm.evaluation.validity.ratings.rows import case_of
 from peregrm.mapping import NoProgress
 from peregrm.models.planning import PlanningModel
@@ -186,3 +187,10 @@ async def test_every_reward_judges_replies_to_a_person_nobody_knows(reward: str)
     scored = await judge.score(case, ["Oh no, I am sorry.", "Cats come back."])
     await judge.aclose()
     assert [one.failure for one in scored] == [None, None]
+
+
+@pytest.mark.parametrize("part", [human, calibration])
+async def test_without_any_data_there_is_nothing_to_find(part: Any, tmp_path: Path) -> None:
+    context = context_of((tmp_path, tmp_path), tmp_path / "out", Judge(by_marks), pairs=(), ratings=())
+    with pytest.raises(InputError, match="no pairs or ratings by people"):
+        await part.measure(context)

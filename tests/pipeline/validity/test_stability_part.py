@@ -169,7 +169,7 @@ async def test_the_embedded_model_is_not_asked_unless_it_may_try(tmp_path: Path)
         context, judges=(ScriptedModel(()),), options=context.options.model_copy(update={"judges": ("embedded",)})
     )
     finding = await stability.measure_histories(context, histories(12, stable=True))
-    assert any("--memories model lets it try" in word for word in finding.words)
+    assert any("only `memories = 'model'` in the settings lets it try" in word for word in finding.words)
 
 
 @pytest.mark.parametrize("part", [stability.measure_histories, robustness.measure_with])

@@ -14,7 +14,8 @@ Calibration is fitted on one half of the users and tested on the other, both way
 runs against people is flat after it), and for pairs also one temperature, by likelihood. `explained` is the share of the squared error
 of knowing nothing (the mean level of the fitting half; for pairs, 0.5) that the calibrated numbers take away on users never fitted.
 
-Verdict, for each set: *unknown* below `_FEWEST` rows or without intervals; *bad* if the calibrated numbers explain nothing and the
+Verdict, for each set: *unknown* below `_FEWEST` rows, with less than half of them scored, where all levels are the same, or without
+intervals; *bad* if the calibrated numbers explain nothing and the
 interval ends below `NOTHING`, or if the error stays above `TOLERABLE` after calibration as well; *good* if they explain something and
 the error lies under `TOLERABLE`, for pairs after calibration because nobody claims the number before it; else *doubtful*: to be used
 after calibration only, or the data do not show it. Left out on purpose: calibration on all users tested on the same ones.
@@ -30,7 +31,7 @@ import numpy as np
 
 from peregrm.evaluation.inference.intervals import bootstrap_statistic
 from peregrm.evaluation.statistics import Estimate, clustered_mean
-from peregrm.evaluation.validity.card import Verdict
+from peregrm.evaluation.validity.card import LEAST_COVERAGE, Verdict
 from peregrm.records import Part, content_id
 
 __all__ = [
@@ -56,6 +57,8 @@ NOTHING = 0.1
 """Numbers that explain at most this share serve nobody as levels."""
 
 _FEWEST = 30
+_UNCOVERED: tuple[Verdict, str] = ("unknown", "scored less than half of what it was asked for")
+_ALL_ALIKE: tuple[Verdict, str] = ("unknown", "cannot be told from another: people gave all of them the same level")
 _MOST_BINS = 10
 _ROWS_A_BIN = 15
 _LEAST_USERS = 10
@@ -128,7 +131,12 @@ def calibrate(rows: Sequence[Point], *, name: str, pairs: bool, asked: int, seed
         methods = {"isotonic": _fit_sureness, "temperature": fit_temperature}
     after = tuple(_calibrated(rows, method, fit, pairs, asked, seed) for method, fit in methods.items())
     error = calibration_error(claimed, asked=asked, seed=seed)
-    verdict, reason = _verdict(error, after, pairs=pairs)
+    if asked and len(rows) / asked < LEAST_COVERAGE:
+        verdict, reason = _UNCOVERED
+    elif not pairs and len({row.level for row in rows}) == 1:
+        verdict, reason = _ALL_ALIKE
+    else:
+        verdict, reason = _verdict(error, after, pairs=pairs)
     return Calibration(
         name=name,
         pairs=pairs,
@@ -274,7 +282,7 @@ def _verdict(error: Estimate, after: Sequence[Calibrated], *, pairs: bool) -> tu
     best = max(after, key=lambda one: -1.0 if one.explained.mean is None else one.explained.mean)
     explained, mended = best.explained, best.error
     if mended.n >= _FEWEST and mended.users >= _LEAST_USERS and explained.mean is None:
-        return "bad", "says nothing: its scores or the levels do not differ"
+        return "bad", "says nothing: its scores do not differ"
     if mended.n < _FEWEST or explained.low is None or explained.high is None or mended.high is None:
         return "unknown", "has too few rows or users to be calibrated"
     if explained.low <= 0:

@@ -8,12 +8,27 @@ one number for a judge. A judge that tells good from bad may be blind to the per
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from math import isfinite
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
 
 from peregrm.evaluation.statistics import Estimate
 from peregrm.records import Part, Usage
+from peregrm.reward.guards import Guards
 
-__all__ = ["PARTS", "Figure", "Finding", "JudgeCard", "PartName", "Table", "Verdict", "card_verdict"]
+__all__ = [
+    "LEAST_COVERAGE",
+    "PARTS",
+    "Figure",
+    "Finding",
+    "JudgeCard",
+    "PartName",
+    "Table",
+    "Verdict",
+    "Way",
+    "card_verdict",
+]
 
 PartName = Literal["human", "sensitivity", "reliability", "stability", "robustness", "attacks", "calibration"]
 
@@ -31,6 +46,11 @@ PARTS: dict[PartName, str] = {
 Verdict = Literal["good", "doubtful", "bad", "unknown"]
 """`good`: shown to hold; `bad`: shown not to; `doubtful`: holds in part; `unknown`: the data are too few to tell."""
 
+LEAST_COVERAGE = 0.5
+"""Failures may hang on what is judged: with less than half of the scores the rest stands for nothing, and a verdict is `unknown`."""
+
+Count = Annotated[int, Field(ge=0)]
+
 
 class Figure(Part):
     """One measured number: its name as the card prints it, its estimate with n and interval, and what to hold it against.
@@ -42,6 +62,15 @@ class Figure(Part):
     estimate: Estimate
     reference: float | None = None
     against: str = ""
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Self:
+        one = self.estimate
+        if not all(isfinite(end) for end in (one.mean, one.low, one.high, self.reference) if end is not None):
+            raise ValueError("a figure has a number that is not finite")
+        if one.low is not None and one.high is not None and one.low > one.high:
+            raise ValueError("an interval ends before it begins")
+        return self
 
 
 class Table(Part):
@@ -67,24 +96,64 @@ class Finding(Part):
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
     data: tuple[str, ...] = ()
-    asked: int = 0
-    scored: int = 0
+    asked: Count = 0
+    scored: Count = 0
+
+    @model_validator(mode="after")
+    def _scored_what_was_asked(self) -> Self:
+        if self.scored > self.asked:
+            raise ValueError("more was scored than asked for")
+        return self
+
+
+class Way(Part):
+    """How a judge is asked: the same judge asked in another way gives other scores, and a card of one says nothing of the other.
+
+    The defaults are those of a judge for which an option has no meaning. `dimensions` names the set that is judged, `criteria` how
+    criteria are made; `temperature` is that of the trials, 0 where there is one. The other fields are those of `PereGRM`.
+    """
+
+    dimensions: str = "empathy"
+    criteria: str = "none"
+    samples: int = 1
+    temperature: float = 0.0
+    reasons: bool = False
+    bystander_weight: float = 0.0
+    guards: Guards = Guards()
+
+    def differences(self, other: Way) -> list[str]:
+        """Say in what `other` differs, option by option; nothing where the two are the same."""
+        known, now = dict(self), dict(other)
+        return [
+            f"{name.replace('_', ' ')} {known[name]}, not {now[name]}" for name in known if known[name] != now[name]
+        ]
 
 
 class JudgeCard(Part):
     """All findings about one judge, asked by one reward.
 
-    `judge` is the judge's own name as judgements carry it, `reward` the reward's method (`shared`, `paper`, ...), `criteria` how
-    criteria were made. `findings` are in the order of `PARTS`.
+    `judge` is the judge's own name as judgements carry it, `reward` the reward's method (`shared`, `paper`, ...), `way` the options it
+    was asked by. `findings` are in the order of `PARTS`, each part once.
     """
 
-    version: int = 1
+    version: Literal[1] = 1
     judge: str
     reward: str
-    criteria: str
+    way: Way
     seed: int
     findings: tuple[Finding, ...]
     usage: Usage = Usage()
+
+    @model_validator(mode="after")
+    def _each_part_once(self) -> Self:
+        if len({finding.part for finding in self.findings}) < len(self.findings):
+            raise ValueError("a part stands on the card twice")
+        return self
+
+    @property
+    def criteria(self) -> str:
+        """How criteria were made."""
+        return self.way.criteria
 
     @property
     def missing(self) -> tuple[PartName, ...]:

@@ -4,13 +4,14 @@ Accuracy is over pairs: a tie of the judge counts half and is counted; a pair th
 wrong. Two baselines are computed from the same file. *Longer-wins* prefers the reply with more characters. *Source-prior* knows who
 wrote the replies and prefers the source that won the larger share of its pairs among all *other* users of the file; a source it has not
 seen is a tie. Judge and baseline are compared on the same pairs, by the interval of the difference, clustered by user, and by a
-permutation over users. A baseline that is right on every pair holds the answers by construction, as where the order of replies is
-that of their policies: nothing can beat it, and it is not held against a judge. For rated replies there is the rank correlation of
-score and level, that of length and level beside it.
+permutation over users. Where the order of ranked replies to own cases is that of their policies, the source-prior holds the answers by
+construction: nothing can beat it, and it is not held against a judge. For rated replies there is the rank correlation of score and
+level, that of length and level beside it.
 
 Verdict, for each file, by intervals: a judge is *bad* whose accuracy lies below chance, or below a baseline, or includes chance with an
 upper end under `NEAR_CHANCE`; *good* if above chance and above both baselines; *doubtful* if above chance alone, or if it is wrong on
-most pairs whose better reply is the shorter; else *unknown*: too few pairs. A correlation has its rule in `_verdict_of_rank`. Over files:
+most pairs whose better reply is the shorter; else *unknown*: too few pairs. Less than half of the pairs or ratings scored is *unknown*
+in any case. A correlation has its rule in `_verdict_of_rank`. Over files:
 good if good on all that decide, bad if bad on all, else doubtful. Intervals are not corrected for the number of files. Left out on
 purpose: one accuracy over all files, whose pairs mean different things.
 """
@@ -27,7 +28,7 @@ from peregrm.evaluation.inference.agreement import spearman
 from peregrm.evaluation.inference.intervals import bootstrap_statistic
 from peregrm.evaluation.inference.paired import Paired, p_value
 from peregrm.evaluation.statistics import Estimate, clustered_mean
-from peregrm.evaluation.validity.card import Verdict
+from peregrm.evaluation.validity.card import LEAST_COVERAGE, Verdict
 from peregrm.evaluation.validity.ratings.rows import HumanFile, JudgedFile, JudgedPair, JudgedRating, Pair, Scale
 from peregrm.records import Part
 
@@ -61,6 +62,7 @@ _FEWEST = 5
 _GAPS = 6
 """With up to so many different gaps each is shown for itself, else thirds of the pairs."""
 _SHARE = (0.0, 1.0)
+_UNCOVERED: tuple[Verdict, str] = ("unknown", "scored less than half of what it was asked for")
 
 Predict = Callable[[Pair], float]
 """How right a rule is on a pair: 1, 0 or, for no prediction, 0.5."""
@@ -69,7 +71,8 @@ Predict = Callable[[Pair], float]
 class Baseline(Part):
     """A rule on the pairs that the judge scored. `difference` is judge minus rule, `p` its two-sided permutation p over users.
 
-    `certain` rules are right on every pair: they hold the answers and cannot be beaten.
+    `certain` rules hold the answers by construction and cannot be beaten: the source-prior on replies whose known order is that of their
+    policies.
     """
 
     name: str
@@ -174,9 +177,12 @@ def pair_agreement(judged: JudgedFile, *, seed: int) -> PairAgreement:
     prior = source_prior(judged.file.pairs)
     rules: dict[str, Predict] = {LONGER: longer_wins, **({} if prior is None else {PRIOR: prior})}
     accuracy = _accuracy(pairs)
-    baselines = tuple(_baseline(name, rule, pairs, seed) for name, rule in rules.items())
+    certain = prior is not None and all(pair.case_id is not None and prior(pair) == 1 for pair in judged.file.pairs)
+    baselines = tuple(
+        _baseline(name, rule, pairs, seed, certain=certain and name == PRIOR) for name, rule in rules.items()
+    )
     shorter = _accuracy([one for one in pairs if longer_wins(one.pair) == 0])
-    verdict, reason = _verdict(accuracy, baselines, shorter)
+    verdict, reason = _UNCOVERED if _is_uncovered(accuracy) else _verdict(accuracy, baselines, shorter)
     return PairAgreement(
         name=judged.file.name,
         clusters=judged.file.clusters,
@@ -201,7 +207,7 @@ def _accuracy(pairs: Sequence[JudgedPair], measure: str = "total") -> Estimate:
     return clustered_mean([(one.pair.user, one.right(measure)) for one in pairs], bounds=_SHARE)
 
 
-def _baseline(name: str, rule: Predict, pairs: Sequence[JudgedPair], seed: int) -> Baseline:
+def _baseline(name: str, rule: Predict, pairs: Sequence[JudgedPair], seed: int, *, certain: bool) -> Baseline:
     scored = [Paired(one.pair.user, one.right(), rule(one.pair)) for one in pairs]
     there = [one for one in scored if one.a is not None and one.b is not None]
     gaps = [(one.user, None if one.a is None or one.b is None else one.a - one.b) for one in scored]
@@ -210,7 +216,7 @@ def _baseline(name: str, rule: Predict, pairs: Sequence[JudgedPair], seed: int) 
         accuracy=clustered_mean([(one.user, one.b) for one in there], bounds=_SHARE),
         difference=clustered_mean(gaps, bounds=(-1.0, 1.0)),
         p=p_value(there, seed=seed),
-        certain=bool(pairs) and all(rule(one.pair) == 1 for one in pairs),
+        certain=certain,
     )
 
 
@@ -298,15 +304,19 @@ def _bounds(estimate: Estimate) -> _Bounds:
     return _Bounds(-np.inf, np.inf)
 
 
+def _is_uncovered(estimate: Estimate) -> bool:
+    return estimate.coverage is not None and estimate.coverage < LEAST_COVERAGE
+
+
 def _verdict(accuracy: Estimate, baselines: Sequence[Baseline], shorter: Estimate) -> tuple[Verdict, str]:
     low, high = _bounds(accuracy)
-    if high < CHANCE:
-        return "bad", "prefers the worse reply more often than chance"
-    if low <= CHANCE:
-        return ("bad", "is no better than chance") if high < NEAR_CHANCE else ("unknown", "cannot be told from chance")
+    if low <= CHANCE and high < NEAR_CHANCE:
+        return "bad", "prefers the worse reply more often than chance" if high < CHANCE else "is no better than chance"
     ahead = [rule.name for rule in baselines if rule.ahead]
     if ahead:
-        return "bad", f"is above chance but worse than {' and '.join(ahead)}"
+        return "bad", f"is {'above chance but ' if low > CHANCE else ''}worse than {' and '.join(ahead)}"
+    if low <= CHANCE:
+        return "unknown", "cannot be told from chance"
     level = [rule.name for rule in baselines if not rule.certain and not rule.beaten]
     if level:
         return "doubtful", f"is above chance but does not beat {' and '.join(level)}"
@@ -335,7 +345,7 @@ def _rating_row(file: HumanFile, rows: Sequence[JudgedRating], seed: int) -> Rat
     rank = rank_correlation(scores, seed=seed, asked=len(rows))
     length = rank_correlation(lengths, seed=seed, asked=len(rows))
     same = len({score for own in scores.values() for _, score in own}) == 1
-    verdict, reason = _verdict_of_rank(rank, length, same=same)
+    verdict, reason = _UNCOVERED if _is_uncovered(rank) else _verdict_of_rank(rank, length, same=same)
     return RatingAgreement(
         name=file.name,
         clusters=file.clusters,

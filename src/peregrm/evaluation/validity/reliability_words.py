@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from peregrm.evaluation.report import format_estimate, format_value
 from peregrm.evaluation.statistics import Estimate
-from peregrm.evaluation.validity.card import Figure, Finding, Table, Verdict
+from peregrm.evaluation.validity.card import LEAST_COVERAGE, Figure, Finding, Table, Verdict
 from peregrm.evaluation.validity.reliability import WANTED, Agreement, Change, Noise, Place, Reliability
 from peregrm.evaluation.validity.sensitivity import FEW_USERS, main_measure
 
@@ -34,7 +34,6 @@ RELIABLE, POOR = 0.75, 0.5
 MEDIUM, SMALL = 0.5, 0.2
 """Effects in standard deviations of the replies of a group."""
 
-_LEAST_COVERAGE = 0.5
 _TIE = 1e-9
 
 _SAID: dict[Verdict, str] = {"good": "", "doubtful": "DOUBTFUL: ", "bad": "UNRELIABLE: ", "unknown": "TOO FEW DATA: "}
@@ -55,7 +54,7 @@ def reliability_finding(found: Reliability, *, data: Sequence[str], notes: Seque
     """Return the finding; `data` says what was judged, `notes` what does not apply to this reward and how things were done."""
     checks = sorted(_checks(found), key=lambda check: _WORST.index(check.verdict))
     verdict: Verdict = checks[0].verdict if checks else "unknown"
-    if not found.asked or found.scored / found.asked < _LEAST_COVERAGE:
+    if not found.asked or found.scored / found.asked < LEAST_COVERAGE:
         verdict = "unknown"
     words = [check.sentence for check in checks] or [_NOTHING]
     words += [_agreed(one) for one in found.agreement if one.measure == main_measure(_names(found))]

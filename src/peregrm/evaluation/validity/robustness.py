@@ -9,7 +9,8 @@ pairs). Of each firm pair of the base, under every other construction:
 - it is *lost* where it does not hold and the difference is significantly smaller than in the base (Holm over all such comparisons);
 - else it is *undecided*: too few users to tell. Not significant here and significant there is by itself no difference.
 
-The verdict is `bad` where a pair is reversed, `unknown` where there is no firm pair or no other construction, `good` where none is lost
+The verdict is `unknown` where less than half of the scores are there, `bad` where a pair is reversed, `unknown` where there is no firm
+pair or no other construction, `good` where none is lost
 and at least `HELD` of the comparisons hold, else `doubtful`. Left out on purpose: replies written anew for each construction, which
 would mix what a judge is told with what a policy is told.
 """
@@ -28,7 +29,7 @@ import numpy as np
 from peregrm.evaluation.inference.intervals import bootstrap_mean, bootstrap_statistic
 from peregrm.evaluation.inference.paired import ALPHA, Difference, Paired, compare_paired, holm
 from peregrm.evaluation.statistics import Estimate
-from peregrm.evaluation.validity.card import Figure, Finding, Table, Verdict
+from peregrm.evaluation.validity.card import LEAST_COVERAGE, Figure, Finding, Table, Verdict
 from peregrm.records import Part
 
 __all__ = ["HELD", "Fate", "Order", "RobustnessRows", "ScoredRow", "orders", "robustness"]
@@ -246,10 +247,12 @@ def robustness(given: RobustnessRows, *, seed: int) -> Finding:
     """Return the finding; it is `unknown`, and says why, where nothing was scored or there is but one construction."""
     asked, scored = len(given.rows), sum(row.score is not None for row in given.rows)
     found, fates = orders(given.rows, seed=seed) if given.rows else ([], [])
-    words = [*_words(found, fates), *given.notes]
+    few = bool(asked) and scored / asked < LEAST_COVERAGE
+    lead = [f"TOO LITTLE DATA: {scored} of {asked} replies could be scored, less than half."] if few else []
+    words = [*lead, *_words(found, fates), *given.notes]
     return Finding(
         part="robustness",
-        verdict=_verdict(found, fates),
+        verdict="unknown" if few else _verdict(found, fates),
         words=tuple(words),
         figures=tuple(_figures(found)),
         tables=tuple(_tables(found, fates)) if found else (),

@@ -29,7 +29,7 @@ import numpy as np
 
 from peregrm.evaluation.inference.intervals import bootstrap_mean, bootstrap_statistic
 from peregrm.evaluation.statistics import Estimate
-from peregrm.evaluation.validity.card import Verdict
+from peregrm.evaluation.validity.card import LEAST_COVERAGE, Verdict
 from peregrm.records import Part
 
 __all__ = [
@@ -56,9 +56,6 @@ FEW_USERS = 5
 
 NOTICED = 0.75
 """The share of cases in which the reply for the user must lose by the swap: half way between chance and always."""
-
-_LEAST_COVERAGE = 0.5
-"""Failures may hang on what is judged; with less than half of the scores the rest stands for nothing."""
 
 _TIE = 1e-9
 _SHARE = (0.0, 1.0)
@@ -295,7 +292,7 @@ def sensitivity_verdict(found: Sensitivity) -> Verdict:
     """Return the verdict by the rules of this module."""
     gaps: Mapping[str, Gaps] = {one.measure: one for one in found.gaps}
     name = main_measure(list(gaps))
-    if name is None or not found.asked or found.scored / found.asked < _LEAST_COVERAGE:
+    if name is None or not found.asked or found.scored / found.asked < LEAST_COVERAGE:
         return "unknown"
     loses, more, noticed = (_bounds(e) for e in _of_verdict(gaps[name]))
     if loses is None or noticed is None:

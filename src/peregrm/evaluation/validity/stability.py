@@ -3,7 +3,8 @@
 What is shown is shown by figures of its own, each judged by one rule. A figure *holds* where its interval lies above what chance gives
 and its value reaches what is useful; it *fails* where the interval lies below what is useful and does not lie above chance; it holds *in
 part* where it is above chance and below useful; else there are too few users to tell. The verdict is `good` where all figures that could
-be measured hold, `bad` where one fails, `unknown` where none can be told, else `doubtful`. What counts:
+be measured hold, `bad` where one fails, `unknown` where none can be told, else `doubtful`. What a model or judge was asked for and gave for
+less than half decides nothing. What counts:
 
 - traits: how often the own other half is nearer than a stranger's, by text (chance 0.5, useful `USEFUL_NEARER`);
 - Big Five: the correlation of facet scores between halves (chance 0, useful `USEFUL_ICC`, what Koo & Li (2016), Journal of Chiropractic
@@ -25,7 +26,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from peregrm.evaluation.statistics import Estimate
-from peregrm.evaluation.validity.card import Figure, Finding, Table, Verdict
+from peregrm.evaluation.validity.card import LEAST_COVERAGE, Figure, Finding, Table, Verdict
 from peregrm.evaluation.validity.stability_measures import (
     ChoiceRow,
     Choices,
@@ -81,8 +82,12 @@ class _Parts:
     words: list[str] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
 
-    def judge(self, name: str, estimate: Estimate, chance: float, useful: float) -> None:
-        """Let a figure count, and say what it says."""
+    def judge(self, name: str, estimate: Estimate, chance: float, useful: float, *, by_model: bool = True) -> None:
+        """Let a figure count, and say what it says; `by_model` are those that rest on answers of a model, which can fail."""
+        if by_model and estimate.coverage is not None and estimate.coverage < LEAST_COVERAGE:
+            self.verdicts.append("unknown")
+            self.words.append(f"{name}, cannot be told: there is an answer for {estimate.n} of {estimate.asked} only.")
+            return
         verdict = judged(estimate, chance, useful)
         if verdict == "good" and TURNS in name:
             verdict = "doubtful"
@@ -165,7 +170,11 @@ def _add_traits(rows: Sequence[TraitRow], parts: _Parts, seed: int) -> None:
             )
         if (one.source, one.split) in counted and one.by == "text":
             parts.judge(
-                f"{name}: the own other half is nearer than a stranger's, which", one.nearer, 0.5, USEFUL_NEARER
+                f"{name}: the own other half is nearer than a stranger's, which",
+                one.nearer,
+                0.5,
+                USEFUL_NEARER,
+                by_model=False,
             )
     if found:
         parts.tables.append(_trait_table(found))
@@ -232,7 +241,7 @@ def _add_scores(rows: Sequence[ScoreRow], parts: _Parts, seed: int) -> None:
         )
         if (every.source, every.split) in counted:
             parts.judge(f"{name}: the test-retest correlation", every.icc, 0.0, USEFUL_ICC)
-            if every.icc.mean is None and every.icc.n:
+            if every.icc.mean is None and every.icc.n >= LEAST_COVERAGE * every.icc.asked:
                 parts.verdicts[-1] = "bad"
                 parts.words.append(f"{name}: all users got the same scores, so the scores tell nobody from anybody.")
     if by_domain:

@@ -91,7 +91,7 @@ def _questionnaire(context: Context, cases: Mapping[str, Case], found: Construct
         found.made["questionnaire persona"] = made
     else:
         found.notes.append(
-            "No questionnaire of these users is there (--questionnaire FILE), so no persona was made of one."
+            "No questionnaire of these users is there (the setting `questionnaire` names their file), so no persona was made of one."
         )
 
 

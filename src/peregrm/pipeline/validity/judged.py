@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from peregrm.dataset.safety import look_at
+from peregrm.errors import InputError
 from peregrm.evaluation.validity.ratings.files import own_pairs, read_human_file
 from peregrm.evaluation.validity.ratings.rows import (
     HumanFile,
@@ -78,12 +79,17 @@ class _Group:
 def read_files(context: Context) -> list[HumanFile]:
     """Return the human judgements there are: the given files, and the known order of replies to one's own cases.
 
-    Raises `InputError` naming file and line.
+    Raises `InputError`, naming file and line where one cannot be read, and where there are no judgements at all.
     """
     given = [read_human_file(path) for path in dict.fromkeys((*context.pairs, *context.ratings))]
     material = context.material
     own = own_pairs(material.dataset.cases, material.replies, material.ranks)
-    return [*given, own] if own.pairs else given
+    files = [*given, own] if own.pairs else given
+    if not files:
+        raise InputError(
+            "there are no pairs or ratings by people (--pairs, --ratings), and no cases with ranked replies"
+        )
+    return files
 
 
 async def judge_files(context: Context, *, part: str) -> list[JudgedFile]:

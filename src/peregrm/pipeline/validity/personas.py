@@ -4,7 +4,7 @@ Memories are those that came with the source, divided, or the user's own sentenc
 how a persona is inferred. A source that lists every fact once leaves none for both parts, and so shows less agreement than there is.
 
 The model is the judge under test, for no other is opened by a validation; one that a build would not trust to find memories or rate
-people (the embedded one, unless `--memories model` says that it may try) is not asked here either, and that is said. Left out on purpose:
+people (the embedded one, unless the setting `memories` is `model`) is not asked here either, and that is said. Left out on purpose:
 questionnaires, which have no halves.
 """
 
@@ -105,7 +105,7 @@ def open_maker(context: Context) -> Maker:
         judge, why = (
             None,
             (
-                f"Personas and Big Five facets by {spec} were not measured: a build would not ask it (--memories model lets it try)."
+                f"Personas and Big Five facets by {spec} were not measured: only `memories = 'model'` in the settings lets it try."
             ),
         )
     return Maker(judge, _embedder(), why)

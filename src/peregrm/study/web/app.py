@@ -27,14 +27,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
-from peregrm.study.answers import Full, new_code, tidy_code
+from peregrm.study.answers import Full, is_code, new_code, tidy_code
 from peregrm.study.material import Place
-from peregrm.study.web.case_page import keep, show_case
+from peregrm.study.web.case_page import keep, not_open, show_case
 from peregrm.study.web.door import Door
 from peregrm.study.web.forms import Problem, read_form
 from peregrm.study.web.own_routes import add_own, write_replies
 from peregrm.study.web.pages import asset
-from peregrm.study.web.visit import Stranger, Study, Visit, go, in_thread, message, page, read_fields
+from peregrm.study.web.visit import Stranger, Study, Visit, go, in_thread, message, of_theirs, page, read_fields
 
 __all__ = ["create_app"]
 
@@ -88,6 +88,7 @@ def _add_entrance(app: FastAPI, study: Study) -> None:
             "count": study.per_participant,
             "about": study.material.about,
             "own": study.model is not None,
+            "new_code": new_code(),
         }
         return page(study, "consent", status=status, problems=problems, lost=lost, **values)
 
@@ -102,7 +103,8 @@ def _add_entrance(app: FastAPI, study: Study) -> None:
     @app.post("/consent")
     async def consent(request: Request) -> Response:
         fields = (await read_fields(request)).fields
-        if fields.get("agree") != "yes":
+        code = fields.get("new_code", "")
+        if fields.get("agree") != "yes" or not is_code(code):
             return entrance(422, (Problem("agree", "Tick the box to take part"),))
         try:
             await Visit.of(study, request)
@@ -110,7 +112,6 @@ def _add_entrance(app: FastAPI, study: Study) -> None:
             pass
         else:
             return go("/case")  # a second click on the button is not a second participant
-        code = new_code()
         planned, each = study.material.participants, study.per_participant
 
         def join() -> None:
@@ -153,13 +154,15 @@ def _add_cases(app: FastAPI, study: Study) -> None:
         if number in answered:
             text = "You have answered this case already. An answer is not changed once it was sent."
             return message(study, f"Case {number} is answered", text, link=("/case", "Go on"))
-        await in_thread(study.answers.open, visit.participant.pid, "cases", number)
+        await of_theirs(study.answers.open, visit.participant.pid, "cases", number)
         return show_case(study, visit, study.cases[place.case], place, number, len(answered), "cases")
 
     @app.post("/case/{number}")
     async def answer_case(number: int, request: Request) -> Response:
         visit, sent = await Visit.sending(study, request)
         place = _place(study, visit, number)
+        if elsewhere := await not_open(study, visit, number, "cases"):
+            return go(elsewhere)
         filled = read_form(sent.fields)
         if filled.problems:
             answered = await in_thread(study.answers.answered, visit.participant.pid, "cases")

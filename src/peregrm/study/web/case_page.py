@@ -9,9 +9,9 @@ from peregrm.study.answers import Answer, Arm
 from peregrm.study.material import BlindCase, Place
 from peregrm.study.plan import OUTCOMES
 from peregrm.study.web.forms import COMMENT_LENGTH, SIDES, Filled
-from peregrm.study.web.visit import Stranger, Study, Visit, in_thread, page
+from peregrm.study.web.visit import Study, Visit, in_thread, of_theirs, page
 
-__all__ = ["keep", "show_case"]
+__all__ = ["keep", "not_open", "show_case"]
 
 
 async def keep(study: Study, visit: Visit, place: Place, number: int, arm: Arm, filled: Filled) -> None:
@@ -27,10 +27,16 @@ async def keep(study: Study, visit: Visit, place: Place, number: int, arm: Arm, 
         filled.choice,
         filled.comment,
     )
-    try:
-        await in_thread(study.answers.submit, answer)
-    except KeyError:
-        raise Stranger from None
+    await of_theirs(study.answers.submit, answer)
+
+
+async def not_open(study: Study, visit: Visit, number: int, arm: Arm) -> str:
+    """Return where to go with an answer to a page that is not open, nothing where it is: on after a second click, else to the page."""
+    if await in_thread(study.answers.was_opened, visit.participant.pid, arm, number):
+        return ""
+    start = "/own" if arm == "own" else "/case"
+    answered = await in_thread(study.answers.answered, visit.participant.pid, arm)
+    return start if number in answered else f"{start}/{number}"
 
 
 def show_case(

@@ -6,6 +6,7 @@ What is waiting stands in the answers' file, so that a server that was killed go
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -16,9 +17,9 @@ from peregrm.records import Case
 from peregrm.study.answers import OWN_ROUNDS, OwnRound
 from peregrm.study.material import BlindCase, Place
 from peregrm.study.own import READ_CHARACTERS, NotUsable, history_of_file, history_of_text, own_case, own_replies
-from peregrm.study.web.case_page import keep, show_case
+from peregrm.study.web.case_page import keep, not_open, show_case
 from peregrm.study.web.forms import Problem, read_form
-from peregrm.study.web.visit import Sent, Study, Visit, go, in_thread, message, page
+from peregrm.study.web.visit import Sent, Study, Visit, go, in_thread, message, of_theirs, page
 
 __all__ = ["add_own", "write_replies"]
 
@@ -68,7 +69,7 @@ def add_own(app: FastAPI, study: Study) -> None:
             rounds=rounds,
             answered=answered,
             waiting=waiting,
-            free=not waiting and len(rounds) < OWN_ROUNDS,
+            free=not waiting and _used(rounds) < OWN_ROUNDS,
             where=study.where,
             values=values,
             message_length=_MESSAGE_LENGTH,
@@ -89,9 +90,7 @@ def add_own(app: FastAPI, study: Study) -> None:
             except NotUsable as error:
                 problems = (Problem("text", str(error)),)
             else:
-                begun = await in_thread(study.answers.add_own, visit.participant.pid, case.model_dump_json())
-                if begun is not None:
-                    study.to_do.put_nowait((begun.pid, begun.number))
+                await _begin(study, visit, case)
                 return go("/own")
         return await overview(visit, sent.fields, problems, 422)
 
@@ -102,18 +101,32 @@ def add_own(app: FastAPI, study: Study) -> None:
         if number in await in_thread(study.answers.answered, visit.participant.pid, "own"):
             text = "You have answered this already. An answer is not changed once it was sent."
             return message(study, "Answered", text, link=("/own", "Go on"))
-        await in_thread(study.answers.open, visit.participant.pid, "own", number)
+        await of_theirs(study.answers.open, visit.participant.pid, "own", number)
         return show_case(study, visit, case, place, number, 0, "own")
 
     @app.post("/own/{number}")
     async def answer_own(number: int, request: Request) -> Response:
         visit, sent = await Visit.sending(study, request)
         case, place = await _ready(study, visit, number)
+        if elsewhere := await not_open(study, visit, number, "own"):
+            return go(elsewhere)
         filled = read_form(sent.fields)
         if filled.problems:
             return show_case(study, visit, case, place, number, 0, "own", filled)
         await keep(study, visit, place, number, "own", filled)
         return go("/own")
+
+
+async def _begin(study: Study, visit: Visit, case: Case) -> None:
+    """Have replies to a case written; nothing where the participant has had all rounds. Raises `Stranger` where they have withdrawn."""
+    begun = await of_theirs(study.answers.add_own, visit.participant.pid, case.model_dump_json())
+    if begun is not None:
+        study.to_do.put_nowait((begun.pid, begun.number))
+
+
+def _used(rounds: Sequence[OwnRound]) -> int:
+    """Return how many rounds count; those that failed may be tried again."""
+    return sum(one.state != "failed" for one in rounds)
 
 
 async def _ready(study: Study, visit: Visit, number: int) -> tuple[BlindCase, Place]:

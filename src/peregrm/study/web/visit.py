@@ -17,7 +17,19 @@ from peregrm.study.answers import Answers, Participant
 from peregrm.study.material import BlindCase, Material, Place
 from peregrm.study.web.pages import render_page
 
-__all__ = ["COOKIE", "Sent", "Stranger", "Study", "Visit", "go", "in_thread", "message", "page", "read_fields"]
+__all__ = [
+    "COOKIE",
+    "Sent",
+    "Stranger",
+    "Study",
+    "Visit",
+    "go",
+    "in_thread",
+    "message",
+    "of_theirs",
+    "page",
+    "read_fields",
+]
 
 COOKIE = "peregrm_study"
 _COOKIE_S = 90 * 24 * 3600
@@ -101,6 +113,14 @@ class Visit:
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
     """Run what waits for the disk without holding up other participants."""
     return await asyncio.to_thread(work, *arguments)
+
+
+async def of_theirs(work: Callable[..., T], *arguments: Any) -> T:
+    """Do a participant's `work` in a thread; raises `Stranger` where they have withdrawn meanwhile, which `work` says by `KeyError`."""
+    try:
+        return await in_thread(work, *arguments)
+    except KeyError:
+        raise Stranger from None
 
 
 async def read_fields(request: Request) -> Sent:
