@@ -25,7 +25,10 @@ def print_card(console: Console, card: JudgeCard, measured: Collection[PartName]
         if finding.part in measured:
             _print_finding(console, finding)
             for table in finding.tables if len(measured) == 1 else ():
-                _print_table(console, table)
+                if _width(table) <= console.width:
+                    _print_table(console, table)
+                else:
+                    print_text(console, f"{table.title or 'a table'}: too wide for this terminal, it stands in card.md")
     print_text(console, f"\nJudge card of {card.judge}, reward {card.reward}: {card_verdict(card)}.")
 
 
@@ -49,6 +52,13 @@ def _print_finding(console: Console, finding: Finding) -> None:
         )
     if finding.asked:
         print_text(console, f"{finding.scored} of {finding.asked} judgements could be used.")
+
+
+def _width(table: Table) -> int:
+    """Return the columns of a terminal that a table takes when the first of its own may be folded to 20 characters."""
+    cells = zip(table.columns, *table.rows, strict=True)
+    first, *others = [max(map(len, column)) for column in cells]
+    return min(first, 20) + sum(others) + len(others)
 
 
 def _print_table(console: Console, table: Table) -> None:

@@ -122,6 +122,11 @@ def test_the_terminal_shows_what_was_measured_now_and_the_sentence_of_all(capsys
     assert "Families" not in capsys.readouterr().out
 
 
+def test_a_table_that_a_terminal_cannot_show_is_pointed_to(capsys: pytest.CaptureFixture[str]) -> None:
+    print_card(Console(width=30), full_card(), ["attacks"])
+    assert "too wide for this terminal" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.slow
 def test_in_a_real_browser_it_fits_a_phone(in_browser: Callable[[str], dict[str, Any]]) -> None:
     found = in_browser(card_page(full_card(HOSTILE)))
