@@ -11,6 +11,7 @@ from peregrm.histories import readers
 from peregrm.models.base import Message, Request
 from peregrm.models.heads import head_name, is_head
 from peregrm.models.ledger import Ledger
+from peregrm.models.local_judge import is_local, local_name, local_path, read_taught
 from peregrm.models.registry import describe, open_model
 from peregrm.settings import Settings
 
@@ -37,7 +38,9 @@ async def examine(settings: Settings, spec: str | None) -> list[Finding]:
     findings += [_package(name, optional=True) for name in _EMBEDDED]
     findings += [Finding(f"format {r.name}", good=True, detail=r.description) for r in readers()]
     specs = [spec] if spec else [settings.run.model, settings.run.judge_or_model, *settings.models]
-    return findings + [_head(one) if is_head(one) else await _model(one, settings) for one in dict.fromkeys(specs)]
+    for one in dict.fromkeys(specs):
+        findings.append(_head(one) if is_head(one) else _local(one) if is_local(one) else await _model(one, settings))
+    return findings
 
 
 def _head(spec: str) -> Finding:
@@ -50,6 +53,15 @@ def _head(spec: str) -> Finding:
     except PeregrmError as error:
         return Finding(f"judge {spec}", good=False, detail=str(error))
     return Finding(f"judge {spec}", good=True, detail=f"{name}: trained on {card.pairs} pairs of {card.users} users")
+
+
+def _local(spec: str) -> Finding:
+    """Look at the folder of a distilled judge, which cannot be asked a question; its weights are not loaded."""
+    try:
+        name, taught = local_name(spec), read_taught(local_path(spec))
+    except PeregrmError as error:
+        return Finding(f"judge {spec}", good=False, detail=str(error))
+    return Finding(f"judge {spec}", good=True, detail=f"{name}: taught by {taught.teacher}")
 
 
 def _package(name: str, *, optional: bool) -> Finding:

@@ -23,10 +23,16 @@ from peregrm.cli import (  # noqa: F401 - each adds its commands
     serve,
     study,
     train,
+    train_grpo,
+    train_judge,
+    train_offline,
+    train_reward,
+    train_soups,
+    train_verl,
     validate,
 )
 from peregrm.cli.app import app
-from peregrm.cli.common import say
+from peregrm.cli.common import collect_less_often, say
 from peregrm.errors import PeregrmError
 
 __all__ = ["app", "main"]
@@ -34,6 +40,7 @@ __all__ = ["app", "main"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; an error made on purpose, or by the system, is one line on standard error and exit code 1."""
+    collect_less_often()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what the terminal cannot show must not end a run

@@ -194,9 +194,11 @@ def report(
 def _of_settings(settings: Settings) -> dict[str, Any]:
     """Return what a run keeps of its settings, so that later stage commands need not be told again."""
     from peregrm.models.heads import is_head
+    from peregrm.models.local_judge import is_local
     from peregrm.pipeline.session import resolve_method, resolve_safety
 
     asked = settings.run
+    judge = asked.judge_or_model
     memories = resolve_method(asked.memories, asked.model, without_model="extractive")
     return {
         "model": asked.model,
@@ -204,7 +206,7 @@ def _of_settings(settings: Settings) -> dict[str, Any]:
         "memories": memories,
         "safety": resolve_safety(asked.safety, asked.model, memories, asked.persona),
         "criteria": resolve_method(asked.criteria, asked.judge_or_model, without_model="composed"),
-        "reasons": ("no" if asked.judge_or_model == "embedded" or is_head(asked.judge_or_model) else "yes")
+        "reasons": ("no" if judge == "embedded" or is_head(judge) or is_local(judge) else "yes")
         if asked.reasons == "auto"
         else asked.reasons,
         "questionnaire": str(Path(asked.questionnaire).absolute())

@@ -4,6 +4,7 @@
 - `gguf:PATH`: another GGUF file in this process.
 - `NAME@BASE_URL`: any OpenAI-compatible server.
 - `head`, `head:PATH`: a trained head, which can only be a judge.
+- `local:DIR`: a distilled judge in this process, which can only be a judge.
 - a name of the settings file.
 
 A key goes only where it was meant to go: to the endpoint whose settings name its variable, or, for `NAME@BASE_URL`,
@@ -26,6 +27,7 @@ from peregrm.models.base import Model
 from peregrm.models.cache import CachedModel, CallCache
 from peregrm.models.heads import HeadModel, head_name, head_path, is_head
 from peregrm.models.ledger import Ledger, Price
+from peregrm.models.local_judge import LocalJudge, is_local, local_name, local_path
 from peregrm.settings import ModelSettings, Settings, normal_base_url
 
 __all__ = ["AD_HOC_KEY", "describe", "model_name", "open_model", "prices"]
@@ -52,11 +54,13 @@ def open_model(spec: str, settings: Settings, *, cache: CallCache | None, ledger
     Raises:
         SettingsError: `spec` means no model (the message lists what is possible), or the variable with its key is not
             set.
-        InputError: The GGUF file or the file of the head cannot be used.
+        InputError: The GGUF file, the file of the head or the folder of the distilled judge cannot be used.
         DependencyError: The packages of the embedded model are not installed.
     """
     if is_head(spec):
         return HeadModel(spec)
+    if is_local(spec):
+        return CachedModel(LocalJudge(spec), cache, ledger)
     target = _target(spec, settings)
     inner = _open_endpoint(target) if isinstance(target, _Endpoint) else _open_in_process(target)
     return CachedModel(inner, cache, ledger)
@@ -70,6 +74,8 @@ def model_name(spec: str, settings: Settings) -> str:
     """
     if is_head(spec):
         return head_name(spec)
+    if is_local(spec):
+        return local_name(spec)
     target = _target(spec, settings)
     if isinstance(target, _Endpoint):
         return target.name
@@ -86,8 +92,8 @@ def prices(specs: Iterable[str], settings: Settings) -> dict[str, Price]:
     """
     known = {}
     for spec in specs:
-        if is_head(spec):
-            known[head_name(spec)] = Price(0.0, 0.0)
+        if is_head(spec) or is_local(spec):
+            known[model_name(spec, settings)] = Price(0.0, 0.0)
             continue
         target = _target(spec, settings)
         if isinstance(target, _InProcess):
@@ -106,6 +112,8 @@ def describe(spec: str, settings: Settings) -> str:
     """
     if is_head(spec):
         return f"a trained head, a judge only: {head_path(spec)}"
+    if is_local(spec):
+        return f"a distilled judge in this process, a judge only: {local_path(spec)}"
     target = _target(spec, settings)
     if isinstance(target, _InProcess):
         from peregrm.models.embedded import default_gguf
@@ -132,7 +140,7 @@ def _target(spec: str, settings: Settings) -> _InProcess | _Endpoint:
         names = ", ".join(sorted(settings.models)) or "there are none"
         raise SettingsError(
             f"model {spec!r}: write `embedded`, `gguf:PATH`, `NAME@BASE_URL` or a name of the settings file ({names}); as a judge also "
-            "`head` or `head:PATH`"
+            "`head`, `head:PATH` or `local:DIR`"
         )
     try:
         url = normal_base_url(url)

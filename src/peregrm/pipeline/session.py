@@ -15,6 +15,7 @@ from peregrm.mapping import Progress
 from peregrm.models.cache import CallCache
 from peregrm.models.heads import is_head
 from peregrm.models.ledger import Ledger
+from peregrm.models.local_judge import is_local
 from peregrm.models.registry import open_model, prices
 from peregrm.pipeline.engine import ENGINES, Engine, LocalEngine
 from peregrm.pipeline.finish import save_ledger
@@ -46,7 +47,7 @@ def sample() -> tuple[Path, Path]:
 def resolve_method(choice: str, model: str, *, without_model: str) -> str:
     """Return how memories or criteria are made: `auto` is without a model for the embedded one, whose own are useless."""
     if choice == "auto":
-        return without_model if model == "embedded" or is_head(model) else "model"
+        return without_model if model == "embedded" or is_head(model) or is_local(model) else "model"
     return choice
 
 

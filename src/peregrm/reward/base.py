@@ -39,7 +39,7 @@ FLAGGED = "flagged"
 EMPTY = (("rule", "The reply is empty: it scores lowest by rule, without a call."),)
 """The analysis of a judgement that nobody had to be asked for."""
 
-ABSTAINED = frozenset({FLAGGED, "language"})
+ABSTAINED = frozenset({FLAGGED, "language", "untaught"})
 """Kinds of failure by which a judge declines what it cannot judge: no answer was lost, so they use up no failure budget."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from peregrm.errors import SettingsError
 from peregrm.models.base import Model
 from peregrm.models.heads import is_head
+from peregrm.models.local_judge import is_local
 from peregrm.reward.base import RewardModel
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import PereGRM
@@ -49,6 +50,10 @@ def open_reward(options: RewardOptions, judges: tuple[Model | str, ...] | None =
     if options.reward in RIVALS and any(map(is_head, judges)):
         raise SettingsError(
             f"the reward {options.reward!r} has its own way to ask a judge, and a trained head is not asked: use `shared`"
+        )
+    if options.reward in RIVALS and any(map(is_local, judges)):
+        raise SettingsError(
+            f"the reward {options.reward!r} has its own way to ask a judge, and a distilled one answers the shared mode's questions only"
         )
     members = tuple(make(options, judge) for judge in judges)
     for member in members[1:]:

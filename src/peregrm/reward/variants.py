@@ -9,6 +9,7 @@ from peregrm.dimension_files import load_dimensions
 from peregrm.errors import SettingsError
 from peregrm.models.base import Model
 from peregrm.models.heads import is_head
+from peregrm.models.local_judge import is_local
 from peregrm.reward.heads.judge import HeadReward
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import MODES, CriteriaMethod, PereGRM
@@ -29,7 +30,7 @@ _ABLATIONS: dict[str, dict[str, Any]] = {
 
 def asks_reasons(options: RewardOptions, judge: Model | str) -> bool:
     """Tell whether the judge is asked for a sentence before its scores."""
-    return options.reasons == "yes" or (options.reasons == "auto" and not (_is_embedded(judge) or is_head(judge)))
+    return options.reasons == "yes" or (options.reasons == "auto" and not _is_wordless(judge))
 
 
 def peregrm_of(options: RewardOptions, judge: Model | str, **changes: Any) -> PereGRM:
@@ -51,7 +52,19 @@ def peregrm_of(options: RewardOptions, judge: Model | str, **changes: Any) -> Pe
     }
     if is_head(judge):
         return HeadReward(judge, **{**fields, **_for_a_head(changes)})
+    if is_local(judge):
+        _check_local(fields | changes)
     return PereGRM(judge, **{**fields, **changes})
+
+
+def _check_local(fields: Mapping[str, Any]) -> None:
+    """Raise `SettingsError` for what a distilled judge cannot do whatever it is asked about."""
+    if fields.get("mode", "shared") != "shared":
+        raise SettingsError(f"a distilled judge judges in the shared mode, not in mode {fields['mode']!r}")
+    if fields["reasons"]:
+        raise SettingsError("a distilled judge gives scores and no reasons: leave `reasons` at auto, or set it to no")
+    if fields["criteria"] == "model":
+        raise SettingsError("a distilled judge writes no criteria: use --criteria composed, or another judge for them")
 
 
 def _for_a_head(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,14 +80,15 @@ def _for_a_head(changes: Mapping[str, Any]) -> dict[str, Any]:
 def _criteria_method(options: RewardOptions, judge: Model | str) -> CriteriaMethod:
     if options.criteria != "auto":
         return options.criteria
-    if not (_is_embedded(judge) or is_head(judge)):
+    if not _is_wordless(judge):
         return "model"
     return "composed" if options.dimensions == "empathy" else "fixed"
 
 
-def _is_embedded(judge: Model | str) -> bool:
+def _is_wordless(judge: Model | str) -> bool:
+    """Tell whether a judge gives no reasons and writes no criteria that are worth reading."""
     name = judge if isinstance(judge, str) else judge.name
-    return name == "embedded" or name.startswith("embedded:")
+    return name == "embedded" or name.startswith("embedded:") or is_head(judge) or is_local(judge)
 
 
 def _variant(name: str, changes: Mapping[str, Any]) -> Callable[[RewardOptions, Model | str], PereGRM]:

@@ -23,13 +23,14 @@ from typing import Any, ClassVar, NamedTuple
 
 from peregrm.errors import DependencyError, SettingsError
 from peregrm.models.base import Model
+from peregrm.models.special_tokens import defused, special_tokens
 from peregrm.prompts import Untrusted, prompt_hash, render
 from peregrm.records import Case, Failure, Judgement, Reply, Reward, Usage, content_id
 from peregrm.reward.asking import shown
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.rivals.common import EMPTY, Rival, mean_value, reward_of
 
-__all__ = ["Scalar", "squashed"]
+__all__ = ["PROMPT", "Scalar", "shown_ids", "squashed"]
 
 PROMPT = "rival_scalar"
 PREFIX = "scalar:"
@@ -124,6 +125,33 @@ def squashed(logit: float) -> float:
     return (1 + logit / (1 + abs(logit))) / 2
 
 
+def shown_ids(tokenizer: Any, case: Case, text: str, special: Sequence[str]) -> list[int]:
+    """Return what a classifier with this tokenizer is shown of a case and a reply, as token ids; nothing is cut.
+
+    `special` are the tokenizer's special tokens. Raises `SettingsError` where its chat template fails.
+    """
+    values = {name: Untrusted(defused(value, special)) for name, value in shown(case).items()}
+    reply = Untrusted(defused(text, special))
+    templated = bool(tokenizer.chat_template)
+    (message,) = render(PROMPT, **values, reply=None if templated else reply)
+    whole = message.content
+    if templated:
+        turns = [{"role": "user", "content": whole}, {"role": "assistant", "content": str(reply)}]
+        whole = _templated(tokenizer, turns)
+    ids: list[int] = tokenizer(whole, add_special_tokens=not templated, truncation=False, verbose=False)["input_ids"]
+    return ids
+
+
+def _templated(tokenizer: Any, turns: list[dict[str, str]]) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        text: str = tokenizer.apply_chat_template(turns, tokenize=False)
+    except TemplateError as error:
+        raise SettingsError(f"{tokenizer.name_or_path}: its chat template fails: {_one_line(error)}") from None
+    return text
+
+
 class _Outcome(NamedTuple):
     """What came of one text: a logit or a failure; `ran` says whether the model saw it."""
 
@@ -153,7 +181,7 @@ class _Classifier:
         self._device = "cuda" if self._torch.cuda.is_available() else "cpu"
         self._model: Any = model.eval().to(self._device)
         self._limit = self._longest()
-        self._special = self._special_tokens()
+        self._special = special_tokens(self._tokenizer)
         pad = self._tokenizer.pad_token_id
         can_pad = pad is not None and pad == model.config.pad_token_id and pad != self._tokenizer.eos_token_id
         self._batch = _BATCH if can_pad else 1
@@ -164,48 +192,13 @@ class _Classifier:
 
     def outcomes(self, case: Case, texts: Sequence[str]) -> list[_Outcome]:
         """Return what comes of each reply's text, in order."""
-        encoded = [self._encoded(case, text) for text in texts]
+        encoded = [shown_ids(self._tokenizer, case, text, self._special) for text in texts]
         outcomes = {n: _too_long(len(ids), self._limit) for n, ids in enumerate(encoded) if len(ids) > self._limit}
         fitting = [n for n in range(len(texts)) if n not in outcomes]
         for start in range(0, len(fitting), self._batch):
             places = fitting[start : start + self._batch]
             outcomes.update(zip(places, self._run([encoded[n] for n in places]), strict=True))
         return [outcomes[n] for n in range(len(texts))]
-
-    def _encoded(self, case: Case, text: str) -> list[int]:
-        values = {name: Untrusted(self._defused(value)) for name, value in shown(case).items()}
-        reply = Untrusted(self._defused(text))
-        templated = bool(self._tokenizer.chat_template)
-        (message,) = render(PROMPT, **values, reply=None if templated else reply)
-        whole = message.content
-        if templated:
-            turns = [{"role": "user", "content": whole}, {"role": "assistant", "content": str(reply)}]
-            whole = self._templated(turns)
-        ids: list[int] = self._tokenizer(whole, add_special_tokens=not templated, truncation=False, verbose=False)[
-            "input_ids"
-        ]
-        return ids
-
-    def _templated(self, turns: list[dict[str, str]]) -> str:
-        from jinja2 import TemplateError
-
-        try:
-            text: str = self._tokenizer.apply_chat_template(turns, tokenize=False)
-        except TemplateError as error:
-            raise SettingsError(
-                f"{self._tokenizer.name_or_path}: its chat template fails: {_one_line(error)}"
-            ) from None
-        return text
-
-    def _defused(self, text: str) -> str:
-        """Return the text with a space inside every special token that it spells out."""
-        for token in self._special:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
-
-    def _special_tokens(self) -> list[str]:
-        added = (str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special)
-        return sorted({token for token in (*added, *self._tokenizer.all_special_tokens) if len(token) > 1}, key=len)
 
     def _run(self, batch: Sequence[list[int]]) -> list[_Outcome]:
         torch = self._torch

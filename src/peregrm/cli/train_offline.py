@@ -1,0 +1,266 @@
+"""`peregrm train sft` and `dpo`: a policy learns from the best of several replies to each case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from pydantic import BaseModel
+
+from peregrm.cli.common import say, settings_of, with_bars
+from peregrm.cli.options import (
+    BudgetOpt,
+    ConfigOpt,
+    CriteriaOpt,
+    DatasetArg,
+    DimensionsOpt,
+    DryOpt,
+    JsonOpt,
+    JudgeTemperatureOpt,
+    SamplesOpt,
+)
+from peregrm.cli.train import train_app
+
+if TYPE_CHECKING:
+    from peregrm.pipeline.training_offline import OfflineTask
+    from peregrm.settings import Settings
+    from peregrm.training.policies import Lora
+
+__all__ = [
+    "AtOnceOpt",
+    "BatchOpt",
+    "EpochsOpt",
+    "LoraOpt",
+    "PolicyOpt",
+    "RankOpt",
+    "RateOpt",
+    "SaveOpt",
+    "SeedOpt",
+    "fit_of",
+    "lora_of",
+]
+
+F = TypeVar("F", bound=BaseModel)
+
+PolicyOpt = Annotated[
+    str,
+    typer.Option("--model", help="The policy: embedded, gguf:PATH, a folder (also of an adapter), or a name on a hub."),
+]
+JudgesOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge",
+        help="Who scores the replies; several are pooled. None: with --replies that have ranks, or one a case.",
+    ),
+]
+RewardOpt = Annotated[
+    str, typer.Option("--reward", help="The reward replies are scored by: `peregrm compare --help` lists them.")
+]
+OutOpt = Annotated[Path, typer.Option("--out", "-o", help="Folder of the training: replies, scores, log, policy.")]
+RepliesOpt = Annotated[
+    Path | None, typer.Option("--replies", help="JSONL of replies by anybody, instead of the policy's own.")
+]
+RolloutsOpt = Annotated[int, typer.Option("--rollouts", min=1, help="Replies the policy writes to each case.")]
+SettingOpt = Annotated[
+    str, typer.Option("--setting", help="What the policy is shown of the user: generic, memories or personalized.")
+]
+TemperatureOpt = Annotated[float, typer.Option("--temperature", min=0.01, max=2, help="Of the policy's replies.")]
+NewTokensOpt = Annotated[int, typer.Option("--max-new-tokens", min=1, help="The most tokens of a reply.")]
+EpochsOpt = Annotated[float, typer.Option("--epochs", min=0.01, max=1000, help="How often every example is seen.")]
+RateOpt = Annotated[
+    float | None,
+    typer.Option(
+        "--learning-rate", help="The highest one. Default: usual for the method, ten times that for an adapter."
+    ),
+]
+BatchOpt = Annotated[int, typer.Option("--batch", min=1, help="Examples a step.")]
+AtOnceOpt = Annotated[int, typer.Option("--at-once", min=1, help="Examples in memory at once; divides the batch.")]
+LoraOpt = Annotated[bool, typer.Option("--lora/--full", help="Train a low-rank adapter, or all weights.")]
+RankOpt = Annotated[int, typer.Option("--rank", min=1, help="Rank of the adapter, with --lora.")]
+SaveOpt = Annotated[int, typer.Option("--save-every", min=1, help="Steps between two checkpoints.")]
+SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Of the replies, the order of examples, a new adapter.")]
+BetaOpt = Annotated[
+    float, typer.Option("--beta", min=0.0001, help="How much moving away from the policy as it was costs.")
+]
+
+
+@train_app.command("sft")
+def sft(
+    dataset: DatasetArg,
+    model: PolicyOpt,
+    out: OutOpt,
+    judge: JudgesOpt = None,
+    reward: RewardOpt = "shared",
+    samples: SamplesOpt = None,
+    judge_temperature: JudgeTemperatureOpt = None,
+    criteria: CriteriaOpt = None,
+    dimensions: DimensionsOpt = "empathy",
+    failure_budget: BudgetOpt = None,
+    replies: RepliesOpt = None,
+    rollouts: RolloutsOpt = 8,
+    setting: SettingOpt = "memories",
+    temperature: TemperatureOpt = 1.0,
+    max_new_tokens: NewTokensOpt = 1024,
+    epochs: EpochsOpt = 1.0,
+    learning_rate: RateOpt = None,
+    batch: BatchOpt = 16,
+    at_once: AtOnceOpt = 4,
+    lora: LoraOpt = False,
+    rank: RankOpt = 16,
+    save_every: SaveOpt = 50,
+    seed: SeedOpt = 0,
+    config: ConfigOpt = None,
+    dry_run: DryOpt = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Let a policy write several replies to each case, score them, and train it on the best of each (best-of-n)."""
+    from peregrm.training.offline.running import FitSettings
+
+    settings = settings_of(
+        config,
+        samples=samples,
+        judge_temperature=judge_temperature,
+        criteria=criteria,
+        failure_budget=failure_budget,
+    )
+    fit = fit_of(
+        FitSettings,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch=batch,
+        at_once=at_once,
+        save_every=save_every,
+        seed=seed,
+    )
+    given = {"dataset": dataset, "model": model, "replies": replies, "settings": fit, "lora": lora_of(lora, rank)}
+    drawn = {"setting": setting, "samples": rollouts, "temperature": temperature, "max_new_tokens": max_new_tokens}
+    task = _task(given, drawn, (reward, judge, dimensions), settings)
+    _run(task, settings, out, dry_run=dry_run, as_json=json_)
+
+
+@train_app.command("dpo")
+def dpo(
+    dataset: DatasetArg,
+    model: PolicyOpt,
+    out: OutOpt,
+    judge: JudgesOpt = None,
+    reward: RewardOpt = "shared",
+    samples: SamplesOpt = None,
+    judge_temperature: JudgeTemperatureOpt = None,
+    criteria: CriteriaOpt = None,
+    dimensions: DimensionsOpt = "empathy",
+    failure_budget: BudgetOpt = None,
+    replies: RepliesOpt = None,
+    rollouts: RolloutsOpt = 8,
+    setting: SettingOpt = "memories",
+    temperature: TemperatureOpt = 1.0,
+    max_new_tokens: NewTokensOpt = 1024,
+    beta: BetaOpt = 0.1,
+    epochs: EpochsOpt = 1.0,
+    learning_rate: RateOpt = None,
+    batch: BatchOpt = 16,
+    at_once: AtOnceOpt = 4,
+    lora: LoraOpt = False,
+    rank: RankOpt = 16,
+    save_every: SaveOpt = 50,
+    seed: SeedOpt = 0,
+    config: ConfigOpt = None,
+    dry_run: DryOpt = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Let a policy write several replies to each case, score them, and train it to prefer the best of each to the worst."""
+    from peregrm.training.offline.dpo import DPOSettings
+
+    settings = settings_of(
+        config,
+        samples=samples,
+        judge_temperature=judge_temperature,
+        criteria=criteria,
+        failure_budget=failure_budget,
+    )
+    fit = fit_of(
+        DPOSettings,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch=batch,
+        at_once=at_once,
+        save_every=save_every,
+        seed=seed,
+        beta=beta,
+    )
+    given = {"dataset": dataset, "model": model, "replies": replies, "settings": fit, "lora": lora_of(lora, rank)}
+    drawn = {"setting": setting, "samples": rollouts, "temperature": temperature, "max_new_tokens": max_new_tokens}
+    task = _task(given, drawn, (reward, judge, dimensions), settings)
+    _run(task, settings, out, dry_run=dry_run, as_json=json_)
+
+
+def lora_of(wanted: bool, rank: int) -> Lora | None:
+    """Return the adapter that is asked for; None where all weights are trained."""
+    from peregrm.training.policies import Lora
+
+    return Lora(rank=rank, alpha=2 * rank) if wanted else None
+
+
+def fit_of(kind: type[F], **fields: Any) -> F:
+    """Return settings made of flags; raises `SettingsError` where one makes no sense."""
+    from pydantic import ValidationError
+
+    from peregrm.errors import SettingsError
+    from peregrm.store import summarise_validation
+
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise SettingsError(summarise_validation(error)) from None
+
+
+def _task(
+    given: dict[str, Any],
+    drawn: dict[str, Any],
+    reward: tuple[str, list[str] | None, str],
+    settings: Settings,
+) -> OfflineTask:
+    from peregrm.errors import SettingsError
+    from peregrm.pipeline.asked import reward_options
+    from peregrm.pipeline.training_offline import OfflineTask
+    from peregrm.training.offline.samples import SampleSettings
+    from peregrm.training.rows import STATED
+
+    if drawn["setting"] not in STATED:
+        raise SettingsError(f"training knows the settings {', '.join(STATED)}, not {drawn['setting']!r}")
+    name, judges, dimensions = reward
+    options = None
+    if judges:
+        options = reward_options(settings, judges, name, given["dataset"]).model_copy(update={"dimensions": dimensions})
+    return OfflineTask(**given, samples=fit_of(SampleSettings, **drawn, seed=given["settings"].seed), reward=options)
+
+
+def _run(task: OfflineTask, settings: Settings, out: Path, *, dry_run: bool, as_json: bool) -> None:
+    from peregrm.pipeline.training_offline import POLICY, plan_offline, train_offline
+
+    if dry_run:
+        plan, calls = plan_offline(task, settings, with_bars)
+        if as_json:
+            import json
+
+            typer.echo(json.dumps({**plan.model_dump(), "calls": [row._asdict() for row in calls]}, indent=1))
+            return
+        typer.echo("\n".join(plan.lines()))
+        if calls:
+            from peregrm.cli.common import print_planned
+
+            print_planned(calls, as_json=False)
+        return
+    try:
+        done = train_offline(task, settings, out, with_bars, say)
+    except KeyboardInterrupt:
+        say("peregrm: stopped. Nothing that is written is lost: the same command goes on where it was.")
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(done.model_dump_json(indent=1))
+        return
+    typer.echo(f"{done.steps} steps, loss {done.first_loss:.4f} to {done.last_loss:.4f}, {done.seconds:.0f} s")
+    for name, value in done.figures.items():
+        typer.echo(f"  {name.replace('_', ' ')}: {value:.4f}")
+    typer.echo(f"The policy: {out / POLICY}")

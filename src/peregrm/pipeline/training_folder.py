@@ -1,0 +1,107 @@
+"""What the folder of a group training remembers: what was asked for, what each process spent, and how it ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from peregrm.errors import ArtifactError, SettingsError
+from peregrm.records import Part
+from peregrm.reward.options import RewardOptions
+from peregrm.store import replace_text, summarise_validation
+from peregrm.training.careful import last_checkpoint
+from peregrm.training.grpo.settings import GroupSettings
+from peregrm.training.grpo.trainer import CHECKPOINTS
+
+__all__ = ["POLICY", "Sessions", "Trained", "TrainingRun", "begun", "finish"]
+
+POLICY = "policy"
+RUN = "run.json"
+RESULT = "result.json"
+LEDGER = "ledger.json"
+
+
+class TrainingRun(Part):
+    """What decides the weights. `material` is a hash of cases and criteria, `judges` names judges with the hash of one that is a file."""
+
+    kind: Literal["group training"] = "group training"
+    model: str
+    material: str
+    judges: tuple[str, ...]
+    reward: RewardOptions
+    settings: GroupSettings
+
+
+class Trained(Part):
+    """What came out: steps in all, prompts, and the folder of the policy, which the `--model` of another training takes."""
+
+    steps: int
+    prompts: int
+    policy: str
+
+
+def begun(out: Path, run: TrainingRun) -> Trained | None:
+    """Return how this run ended in the folder `out` before, None where it did not; what was asked for is kept there.
+
+    A run that left no checkpoint binds nobody. Raises `SettingsError`, naming what differs, where the folder holds another run, and
+    `ArtifactError` where its files are damaged.
+    """
+    path, result = out / RUN, out / RESULT
+    before = _read(path, out)
+    others = [] if before is None else _differences(before.model_dump(), run.model_dump())
+    if others and (result.exists() or last_checkpoint(out / CHECKPOINTS) is not None):
+        raise SettingsError(
+            f"{out} holds another training ({'; '.join(others)}), which this one cannot go on with: name another folder with --out"
+        )
+    if before is None or others:
+        replace_text(path, run.model_dump_json(indent=1) + "\n")
+    if not result.exists():
+        return None
+    try:
+        return Trained.model_validate_json(result.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise ArtifactError(f"{result}: damaged: {summarise_validation(error)}") from None
+
+
+def _read(path: Path, out: Path) -> TrainingRun | None:
+    if not path.exists():
+        return None
+    try:
+        return TrainingRun.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError:
+        raise SettingsError(f"{path} is not of such a training: name another folder than {out} with --out") from None
+
+
+def finish(out: Path, done: Trained) -> None:
+    """Note that the policy of a run was written."""
+    replace_text(out / RESULT, done.model_dump_json(indent=1) + "\n")
+
+
+class Sessions:
+    """Keeps in `ledger.json` what every process that worked on a run spent; this one's entry is the last."""
+
+    def __init__(self, out: Path) -> None:
+        self._path = out / LEDGER
+        try:
+            self._before = json.loads(self._path.read_text("utf-8"))["sessions"] if self._path.exists() else []
+        except (ValueError, KeyError, TypeError):
+            raise ArtifactError(f"{self._path}: damaged; delete it to go on without what was spent before") from None
+
+    def keep(self, spent: dict[str, Any]) -> None:
+        """Keep what this process spent so far."""
+        replace_text(self._path, json.dumps({"sessions": [*self._before, spent]}, indent=1) + "\n")
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    found = []
+    for name, value in now.items():
+        if isinstance(value, dict) and isinstance(before.get(name), dict):
+            found += _differences(before[name], value)
+        elif before.get(name) != value:
+            found.append(
+                "other cases or criteria" if name == "material" else f"{name} {before.get(name)!r}, not {value!r}"
+            )
+    return found

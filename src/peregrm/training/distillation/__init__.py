@@ -1,0 +1,1 @@
+"""Judge distillation: a small causal model learns to give the judgements of a strong judge."""
