@@ -15,7 +15,8 @@ PeregrmError                    one clear line for the person at the terminal; e
 │   ├── ModelTimeout            the call's deadline passed
 │   └── ModelProtocolError      the answer is not what the protocol says: HTML, broken JSON, no choices
 ├── ScriptExhausted             the scripted model was asked more often than its script answers
-└── FailureBudgetExceeded       the share of failed calls passed the budget, so the run stops
+├── FailureBudgetExceeded       the share of failed calls passed the budget, so the run stops
+└── TrainingStopped             training cannot go on; the last whole checkpoint stands
 ```
 
 A failed *judgement* is not an exception but a value (`peregrm.records.Failure`): it travels with its reason to the report.
@@ -40,6 +41,7 @@ __all__ = [
     "PromptError",
     "ScriptExhausted",
     "SettingsError",
+    "TrainingStopped",
 ]
 
 
@@ -126,3 +128,7 @@ class ScriptExhausted(PeregrmError):
 
 class FailureBudgetExceeded(PeregrmError):
     """More calls failed than the budget allows; everything computed so far is on disk."""
+
+
+class TrainingStopped(PeregrmError):
+    """Training cannot go on: gradients are not finite, memory or the disk is full. Nothing corrupt is kept; the last checkpoint stands."""

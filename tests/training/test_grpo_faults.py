@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from group_parts import TINY, WORDS, TopicReward, gone, same_weights, topic_cases, train, weights
-from peregrm.errors import FailureBudgetExceeded, ModelAuthError
+from peregrm.errors import FailureBudgetExceeded, ModelAuthError, TrainingStopped
 from peregrm.records import Case, Failure
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs trl")
 
-from peregrm.training.careful import TrainingStopped, last_checkpoint  # noqa: E402
+from peregrm.training.careful import last_checkpoint  # noqa: E402
 from training.conftest import tiny_policy  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(

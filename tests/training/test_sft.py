@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from offline_parts import BAD, GOOD, LORA, prompts, quiet, same_weights, stopping, tiny
-from peregrm.errors import SettingsError
+from peregrm.errors import SettingsError, TrainingStopped
 from peregrm.records import Case
 from peregrm.training.offline.running import CHECKPOINTS, FitSettings, Fitted, steps_of
 from peregrm.training.offline.tokens import Encoder, Example
@@ -17,7 +17,6 @@ from peregrm.training.policies import Lora, load_policy
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs trl")
 
-from peregrm.training.careful import TrainingStopped  # noqa: E402
 from peregrm.training.logs import read_log  # noqa: E402
 from peregrm.training.offline.likelihood import log_likelihoods  # noqa: E402
 from peregrm.training.offline.sft import train_sft  # noqa: E402

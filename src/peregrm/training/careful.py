@@ -13,18 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from peregrm.errors import PeregrmError
+from peregrm.errors import TrainingStopped
 from peregrm.store import replace_text
 from peregrm.training.policies import training_library
 
-__all__ = ["TrainingStopped", "careful", "last_checkpoint"]
+__all__ = ["careful", "last_checkpoint"]
 
 MARK = "whole"
 _NAME = re.compile(r"checkpoint-(\d+)")
-
-
-class TrainingStopped(PeregrmError):
-    """Training cannot go on: a gradient is not finite. No weight was changed by it, and the last checkpoint stands."""
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from peregrm.training.careful import TrainingStopped, last_checkpoint
+from peregrm.errors import TrainingStopped
+from peregrm.training.careful import last_checkpoint
 from peregrm.training.policies import training_library
 
 __all__ = ["keep_newest", "written_or_gone"]

@@ -18,8 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from peregrm.errors import FailureBudgetExceeded
-from peregrm.training.careful import TrainingStopped, careful
+from peregrm.errors import FailureBudgetExceeded, TrainingStopped
+from peregrm.training.careful import careful
 from peregrm.training.grpo.checkpoints import keep_newest, written_or_gone
 from peregrm.training.policies import training_library
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peregrm.errors import SettingsError
+from peregrm.errors import SettingsError, TrainingStopped
 from peregrm.reward.adapters.trl import trl_reward
 from peregrm.reward.base import RewardModel
-from peregrm.training.careful import TrainingStopped, last_checkpoint
+from peregrm.training.careful import last_checkpoint
 from peregrm.training.grpo.checkpoints import written_or_gone
 from peregrm.training.grpo.order import prompt_order
 from peregrm.training.grpo.settings import GroupSettings, Pace
