@@ -18,6 +18,7 @@ from peregrm.records import Case, Criteria, Evidence, Memory, Persona, Reply, Tr
 from peregrm.reward.base import Scored
 from peregrm.reward.peregrm import PereGRM
 from peregrm.store import write_records
+from peregrm.training.distillation.lessons import ASPECTS, prompts_of
 
 __all__ = ["LEVELS", "TAUGHT", "WORDS", "case_of", "judge_folder", "planted", "reply_of", "scored_folder", "student"]
 
@@ -156,7 +157,7 @@ TAUGHT = Taught(
     base="tiny",
     dimensions=("resonation", "expression", "reception"),
     bystander=True,
-    prompts=("judge@0",),
+    prompts=prompts_of(ASPECTS),
 )
 
 

@@ -235,7 +235,7 @@ def test_a_name_is_lower_snake(own: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["bystander", "empathy", "total", "analysis", "coverage", "rule", "tokens", "class", "json", "copy", "model_x"]
+    "name", ["bystander", "empathy", "total", "analysis", "coverage", "rule", "tokens", "language", "class", "json", "copy", "model_x"]
 )  # fmt: skip
 def test_a_name_that_means_something_else_is_refused(own: Path, name: str) -> None:
     assert f"dimension.1.name: '{name}' is taken for something else" in refused(own, WARMTH.replace("warmth", name))

@@ -14,7 +14,7 @@ from peregrm.models.base import Completion
 from peregrm.models.scripted import ScriptedModel, ScriptEntry
 from peregrm.prompts import Untrusted
 from peregrm.records import Case, Memory, Reply, Usage
-from peregrm.replies import SETTINGS, policy_messages, split_thinking, write_reply
+from peregrm.replies import SETTINGS, opened_thinking, policy_messages, split_thinking, write_reply
 
 TABLE = [
     # output, thinking, text, closed
@@ -212,3 +212,17 @@ async def test_output_cut_off_before_any_reply_is_a_failure_and_no_empty_reply(c
     assert reply.failure is not None
     assert (reply.failure.kind, reply.usage) == ("no_content", usage)
     assert "max_new_tokens" in reply.failure.reason
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ("<|assistant|><think>\n", "<think>"),
+        ("<|assistant|>\n<Thinking>", "<Thinking>"),
+        ("<|assistant|><think>\n\n</think>\n\n", ""),
+        ("say <think> to me <|assistant|>\n", ""),
+        ("", ""),
+    ],
+)
+def test_thinking_that_a_prompt_opens(prompt: str, opened: str) -> None:
+    assert opened_thinking(prompt) == opened

@@ -28,9 +28,9 @@ _FEWEST_CRITERIA, _MOST_CRITERIA = 4, 6
 _FEWEST_WORDS = 3
 _ENDS = ".!?。！？"
 _RESERVED = frozenset({
-    "analysis", "bystander", "coverage", "criteria", "dimension", "dimensions", "empathy", "failure", "judge",
-    "mean", "method", "parroting", "penalty", "policy", "reply", "reward", "rule", "score", "scores",
-    "sycophancy", "tokens", "total", "trial", "weight",
+    "analysis", "bystander", "coverage", "criteria", "cut_off", "dimension", "dimensions", "empathy", "empty",
+    "failure", "flagged_total", "judge", "language", "mean", "method", "no_reply", "parroting", "penalty", "policy",
+    "repetition", "reply", "reward", "rule", "score", "scores", "sycophancy", "tokens", "total", "trial", "weight",
 })  # fmt: skip
 """Names that stand beside those of dimensions in answers, records or reports."""
 

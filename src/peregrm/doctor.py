@@ -11,7 +11,7 @@ from peregrm.histories import readers
 from peregrm.models.base import Message, Request
 from peregrm.models.heads import head_name, is_head
 from peregrm.models.ledger import Ledger
-from peregrm.models.local_judge import is_local, local_name, local_path, read_taught
+from peregrm.models.local_judge import is_local, local_name, taught_of
 from peregrm.models.registry import describe, open_model
 from peregrm.settings import Settings
 
@@ -58,7 +58,7 @@ def _head(spec: str) -> Finding:
 def _local(spec: str) -> Finding:
     """Look at the folder of a distilled judge, which cannot be asked a question; its weights are not loaded."""
     try:
-        name, taught = local_name(spec), read_taught(local_path(spec))
+        name, taught = local_name(spec), taught_of(spec)
     except PeregrmError as error:
         return Finding(f"judge {spec}", good=False, detail=str(error))
     return Finding(f"judge {spec}", good=True, detail=f"{name}: taught by {taught.teacher}")

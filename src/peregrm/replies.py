@@ -20,6 +20,7 @@ __all__ = [
     "RUN_SETTINGS",
     "SETTINGS",
     "Setting",
+    "opened_thinking",
     "policy_messages",
     "policy_prompt",
     "reply_from_output",
@@ -50,7 +51,8 @@ class Split(NamedTuple):
 def split_thinking(output: str) -> Split:
     """Take the reasoning off a policy's output.
 
-    Some chat templates put the opening tag into the prompt, so a lone closing tag ends thinking that began before the output.
+    Some chat templates put the opening tag into the prompt, so a lone closing tag ends thinking that began before the output. Where such
+    thinking never ended, the output alone does not show it: whoever knows the prompt puts `opened_thinking` of it in front of the output.
     """
     thoughts = [match.strip() for match in _THINKING.findall(output)]
     rest = _THINKING.sub("", output)
@@ -61,6 +63,12 @@ def split_thinking(output: str) -> Split:
     if opened:
         return Split("\n".join([*thoughts, rest[opened.end() :].strip()]), "", closed=False)
     return Split("\n".join(thoughts), rest.strip(), closed=True)
+
+
+def opened_thinking(prompt: str) -> str:
+    """Return the opening tag that a prompt, as its chat template renders it, ends with; an empty text where it ends otherwise."""
+    text = prompt.rstrip()
+    return next((match.group() for match in THINK_OPEN.finditer(text) if match.end() == len(text)), "")
 
 
 def policy_prompt(setting: Setting) -> str:

@@ -41,12 +41,12 @@ def replace_text(path: Path, text: str) -> None:
     replace_bytes(path, text.encode("utf-8"))
 
 
-def replace_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` as `replace_text` does."""
+def replace_bytes(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Write `data` to `path` as `replace_text` does; `mode` is who may read and write it, less what the process never allows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as handle:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())

@@ -16,6 +16,7 @@ from peregrm.errors import InputError, ModelRequestError, ModelUnavailable, Sett
 from peregrm.models.base import Message, Request
 from peregrm.models.ledger import Ledger
 from peregrm.models.local_judge import JUDGE_FILE, LocalJudge, is_local, local_name
+from peregrm.models.planning import PlanningModel
 from peregrm.models.registry import describe, model_name, open_model, prices
 from peregrm.reward.base import ABSTAINED
 from peregrm.reward.factory import open_reward
@@ -184,3 +185,59 @@ def test_what_it_cannot_do_is_said_before_anything_is_asked(changes: dict[str, s
     options = RewardOptions.model_validate({"judges": ("local:anywhere",), **changes})
     with pytest.raises(SettingsError, match=says):
         open_reward(options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "says"),
+    [
+        ({"bystander": False}, {}, "bystander"),
+        ({"dimensions": ("resonation",)}, {}, "never taught expression, reception"),
+        ({}, {"dimensions": "politeness"}, "never taught"),
+    ],
+)
+def test_a_reward_without_any_total_is_refused(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], options: dict[str, Any], says: str
+) -> None:
+    (tmp_path / JUDGE_FILE).write_text(TAUGHT.model_copy(update=changes).model_dump_json())
+    spec = f"local:{tmp_path}"
+    asked = RewardOptions.model_validate({"judges": (spec,), "criteria": "fixed", **options})
+    for judges in (None, (PlanningModel(local_name(spec)),)):
+        with pytest.raises(SettingsError, match=says):
+            open_reward(asked, judges)
+    if "bystander" in changes:
+        open_reward(asked.model_copy(update={"bystander_weight": 0.0}))
+
+
+def test_a_judge_of_other_prompts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / JUDGE_FILE).write_text(TAUGHT.model_copy(update={"prompts": ("judge@0",)}).model_dump_json())
+    spec = f"local:{tmp_path}"
+    with pytest.raises(InputError, match="teach it again"):
+        LocalJudge(spec)
+    with pytest.raises(InputError, match="judge@0"):
+        open_reward(RewardOptions(judges=(spec,)))
+
+
+def test_the_home_of_nobody_is_no_folder() -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        local_name("local:~nobody-of-this-name/judge")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "memory"),
+        (RuntimeError("CUDA out of memory. Tried"), "memory"),
+        (RuntimeError("size mismatch"), "error"),
+    ],
+)
+async def test_what_broke_is_told(judge: LocalJudge, error: Exception, kind: str) -> None:
+    digits = judge._loaded()
+
+    def broken(*_: object) -> None:
+        raise error
+
+    digits.read = broken  # type: ignore[method-assign, assignment]
+    judge._digits = digits
+    with pytest.raises(ModelUnavailable) as caught:
+        await judge.complete(request_of())
+    assert caught.value.kind == kind

@@ -117,7 +117,7 @@ def test_the_picture_shows_both_judges(tmp_path: Path) -> None:
     assert "Training judge trainer" in texts
     circles = list(picture.iter("{http://www.w3.org/2000/svg}circle"))
     curves = read_curves(tmp_path)
-    assert len(circles) == len(curves.trained) + len(curves.beside) + len(curves.held_out) == 20 + 3 + 3
+    assert len(circles) == len(curves.trained) + len(curves.beside) + len(curves.held_out) == 8 + 3 + 3
     view = [float(one) for one in picture.attrib["viewBox"].split()]
     assert all(0 <= float(one.attrib["cx"]) <= view[2] and 0 <= float(one.attrib["cy"]) <= view[3] for one in circles)
 
@@ -125,4 +125,31 @@ def test_the_picture_shows_both_judges(tmp_path: Path) -> None:
 def test_a_run_that_just_began_has_a_picture_and_no_words(tmp_path: Path) -> None:
     assert write_curves(tmp_path) == []
     assert ElementTree.parse(tmp_path / CURVES).getroot() is not None
+    assert parting_of(tmp_path) is None
+
+
+def test_another_held_out_judge_is_another_curve(tmp_path: Path) -> None:
+    """A run that went on with a sterner held-out judge at step 20: the drop is not the policy's."""
+    chance = random.Random(1)
+    lines = [line_of(step, "training", 0.5 + 0.002 * step, chance, "trainer") for step in (0, 20, 40)]
+    lines += [
+        line_of(step, "held-out", level, chance, judge)
+        for step, level, judge in ((0, 0.6, "mild"), (20, 0.3, "stern"), (40, 0.36, "stern"))
+    ]
+    run_of(tmp_path, 0.1, None, 0.0)
+    (tmp_path / HELD_OUT).write_text("".join(line.model_dump_json() + "\n" for line in lines))
+    found = parting(tmp_path)
+    assert not found.over_optimised
+    assert (found.first, found.last, found.same_replies) == (20, 40, True)
+    assert found.held_out is not None
+    assert found.training is not None
+    assert found.held_out.mean == pytest.approx(0.06, abs=0.02)
+    assert found.training.mean == pytest.approx(0.04, abs=0.02)
+    write_curves(tmp_path)
+    lengths = [
+        len(one.attrib["points"].split())
+        for one in ElementTree.parse(tmp_path / CURVES).getroot().iter("{http://www.w3.org/2000/svg}polyline")
+    ]
+    assert lengths == [8, 3, 2]
+    (tmp_path / HELD_OUT).write_text("".join(line.model_dump_json() + "\n" for line in lines[:5]))
     assert parting_of(tmp_path) is None

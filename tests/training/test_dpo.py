@@ -35,8 +35,10 @@ def pairs_of(policy: Policy, case: Case, worst: str = BAD) -> list[Preferred]:
     return [Preferred(*both) for both in made if isinstance(both[0], Example)]  # type: ignore[arg-type]
 
 
-def run(policy: Policy, out: Path, case: Case, tell: object = quiet, worst: str = BAD) -> Fitted:
-    settings = SETTINGS.model_copy(update={"learning_rate": 0.05 if hasattr(policy.model, "peft_config") else 0.01})
+def run(policy: Policy, out: Path, case: Case, tell: object = quiet, worst: str = BAD, **changes: object) -> Fitted:
+    settings = SETTINGS.model_copy(
+        update={**changes, "learning_rate": 0.05 if hasattr(policy.model, "peft_config") else 0.01}
+    )
     return train_dpo(policy, pairs_of(policy, case, worst), settings, out, {"method": "dpo"}, tell)  # type: ignore[arg-type]
 
 
@@ -136,3 +138,16 @@ def test_a_pair_is_never_made_of_what_has_no_score(rows: list[tuple[str, float |
         assert one.worst.total is not None
         assert one.best.total > one.worst.total
     assert len(found.choices) <= len({case for case, *_ in rows})
+
+
+def test_what_is_learned_does_not_hang_on_how_much_is_at_once(case: Case, tmp_path: Path) -> None:
+    """Ten examples, six a step: of four in the last step, three at once leave one alone, which counts as one."""
+    base = tmp_path / "base"
+    for n in (3, 6):
+        done = run(tiny(base), tmp_path / str(n), case, epochs=1, batch=6, at_once=n)
+        assert done.steps == 2
+    one, other = (load_policy(str(tmp_path / n / "policy"), device="cpu").model.state_dict() for n in ("3", "6"))
+    before = tiny(base).model.state_dict()
+    moved = max(float((one[name] - before[name]).abs().max()) for name in one)
+    apart = max(float((one[name] - other[name]).abs().max()) for name in one)
+    assert apart < 0.01 * moved

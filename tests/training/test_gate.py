@@ -61,6 +61,14 @@ async def test_what_is_no_outage_is_not_asked_again(cases: list[Case], kind: str
     assert (away.asked, said) == (1, [])
 
 
+async def test_a_judge_that_declines_everything_is_no_training(cases: list[Case]) -> None:
+    gate, _ = gate_of(TopicReward(lambda case: gone("flagged")))
+    for _ in range(5):
+        await gate.score(cases[0], ["garden"] * 4)
+    with pytest.raises(FailureBudgetExceeded, match="none of the last 20 replies has a reward"):
+        gate.check()
+
+
 async def test_a_judge_that_stays_away_is_waited_for_once_and_leaves_no_number(cases: list[Case]) -> None:
     away = Away(10**6)
     gate, said = gate_of(TopicReward(away), wait_s=0.05)
@@ -103,7 +111,7 @@ async def test_a_reply_that_alone_gets_no_answer_is_given_up_while_the_judge_is_
 
 async def test_the_budget_counts_what_should_have_a_reward(cases: list[Case]) -> None:
     gate, _ = gate_of(TopicReward(lambda _: gone("flagged")), budget=0.0)
-    await gate.score(cases[0], ["garden"] * 30)
+    await gate.score(cases[0], ["garden"] * 19)
     gate.check()
     gate, _ = gate_of(TopicReward(lambda _: gone("unparsable")), budget=0.5, window=40)
     await gate.score(cases[0], ["<think>so"] * 20)

@@ -105,6 +105,27 @@ def test_weights_may_name_further_stop_tokens(policy: Any, monkeypatch: pytest.M
     assert forced(policy, monkeypatch, "good", "cat", "dog").reply.text == "good cat"
 
 
+def test_what_ends_a_turn_in_the_template_is_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = watched_policy(tmp_path)
+    policy.tokenizer.eos_token = "<|user|>"
+    policy.model.generation_config.eos_token_id = policy.tokenizer.eos_token_id
+    one = forced(policy, monkeypatch, "good", "<|end|>", "cat")
+    assert (one.reply.text, one.cut_off) == ("good", False)
+
+
+def test_thinking_that_the_template_opens_is_no_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = watched_policy(tmp_path)
+    policy.tokenizer.chat_template = policy.tokenizer.chat_template.replace(
+        "<|assistant|> {%", "<|assistant|> <think>\n{%"
+    )
+    policy.tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    failure = forced(policy, monkeypatch, "cat", "dog").reply.failure
+    assert failure is not None
+    assert failure.kind == "unclosed_thinking"
+    one = forced(policy, monkeypatch, "cat", "</think>", "dog", "<|end|>")
+    assert (one.reply.text, one.reply.thinking) == ("dog", "cat")
+
+
 def test_tags_around_reasoning_are_read_although_they_are_special(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,8 @@ import pytest
 
 from group_parts import WORDS, same_weights, topic_cases
 from peregrm.cli import main
-from peregrm.store import write_records
+from peregrm.records import Reply
+from peregrm.store import read_records, write_records
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs trl")
@@ -121,6 +122,33 @@ def test_a_run_leaves_a_policy_and_what_it_rests_on(
     assert [line.step for line in read_log(out) if line.kind == "step"] == [1, 2, 3, 4, 5]
     assert len(json.loads((out / "ledger.json").read_text())["sessions"]) == 2
     assert asked < len(server.starts())
+
+
+def test_a_step_of_ppo_is_a_batch_whatever_the_updates_on_it(
+    command: Callable[..., int], server: SchemaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, flags = tmp_path / "run", {"algorithm": "ppo", "updates": "3", "eval_every": "2", "save_every": "2"}
+    flags["held_out_judge"] = server.spec.replace("scripted@", "other@")
+    assert command(out, max_steps="2", **flags) == 0
+    assert "\nstep 2/2 " in capsys.readouterr().err
+    assert command(out, max_steps="4", **flags) == 0
+    assert json.loads((out / "result.json").read_text())["steps"] == 4
+    lines = [line for line in read_log(out) if line.kind == "step"]
+    assert [line.step for line in lines] == [1, 2, 3, 4]
+    assert all("critic/error" in line.more for line in lines)
+    assert {line.step for line in read_held_out(out)} == {0, 2, 4}
+    assert {row.policy for row in read_records(out / "held_out_replies.jsonl", Reply)} == {"step-0", "step-2", "step-4"}
+
+
+def test_a_model_that_was_changed_in_its_place_is_another_one(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_policy(tmp_path / "model", WORDS)
+    assert command(tmp_path / "run", model=str(model), max_steps="1") == 0
+    tiny_policy(model, WORDS, seed=1)
+    capsys.readouterr()
+    assert command(tmp_path / "run", model=str(model), max_steps="2") == 1
+    assert "the model is another one" in capsys.readouterr().err
 
 
 def test_another_training_is_not_mixed_into_a_folder(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distilled_parts import TAUGHT
 from held_out_parts import WordJudge, rows_of, watched_policy
 from peregrm.errors import ModelAuthError, SettingsError
+from peregrm.models.heads import SHIPPED_HEAD
+from peregrm.models.local_judge import JUDGE_FILE
 from peregrm.pipeline.reply_files import read_replies
 from peregrm.records import Case, Failure
 from peregrm.reward.adapters.trl import trl_reward
@@ -137,6 +141,25 @@ def test_the_training_judge_may_not_look_at_held_out_cases() -> None:
     (warning,) = check_other_judge([here], [there], Settings())
     assert "may be that of the training judge" in warning
     assert check_other_judge(["head"], [here], Settings()) == []
+
+
+def test_a_judge_elsewhere_is_the_same_judge(tmp_path: Path) -> None:
+    head = tmp_path / "copy.json"
+    shutil.copy(SHIPPED_HEAD, head)
+    with pytest.raises(SettingsError, match="name a different one"):
+        check_other_judge(["head"], [f"head:{head}"], Settings())
+    teacher = "qwen@http://127.0.0.1:1/v1"
+    for name, base in (("one", "a"), ("copy", "a"), ("other", "b")):
+        (tmp_path / name).mkdir()
+        taught = TAUGHT.model_copy(update={"teacher": teacher, "base": base})
+        (tmp_path / name / JUDGE_FILE).write_text(taught.model_dump_json())
+    one, copy, other = (f"local:{tmp_path / name}" for name in ("one", "copy", "other"))
+    with pytest.raises(SettingsError, match="name a different one"):
+        check_other_judge([one], [copy], Settings())
+    for training, outside in ((one, teacher), (teacher, one), (one, other)):
+        (warning,) = check_other_judge([training], [outside], Settings())
+        assert "one teacher" in warning
+    assert check_other_judge([one], ["head"], Settings()) == []
 
 
 def trained(folder: Path, *, watched: bool, resume: bool = False, steps: int = 4) -> Any:

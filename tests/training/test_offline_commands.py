@@ -11,16 +11,22 @@ import pytest
 from typer.testing import CliRunner
 
 from offline_parts import BAD, GOOD, WORDS, prompts, same_weights, tiny
+from peregrm.errors import SettingsError
 from peregrm.records import Case, Reply, Reward
+from peregrm.reward.rivals.scalar import Scalar
 from peregrm.store import read_records, write_records
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs trl")
 
 from peregrm.cli import app  # noqa: E402
-from peregrm.training.generation import write_replies  # noqa: E402
+from peregrm.pipeline import training_offline  # noqa: E402
+from peregrm.training.generation import Written, write_replies  # noqa: E402
 from peregrm.training.offline import samples  # noqa: E402
 from peregrm.training.offline.classifier import classifier_of  # noqa: E402
+from peregrm.training.offline.samples import cut_off_samples  # noqa: E402
+from peregrm.training.offline.tokens import Example  # noqa: E402
+from training.conftest import tiny_policy  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*is deprecated and will be removed in v6:FutureWarning"  # trl and peft ask transformers the old way
@@ -91,6 +97,54 @@ def test_sampling_that_was_stopped_goes_on(dataset: Path, monkeypatch: pytest.Mo
     assert (whole / "samples.jsonl").read_bytes() == (parts / "samples.jsonl").read_bytes()
     assert same_weights(whole / "policy", parts / "policy")
     assert asked == [3, 3, 3, 3, 1]  # ten prompts in parts of three; the third part was stopped and written again
+
+
+def test_a_training_that_began_keeps_what_was_chosen(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge that would say something else now, or nothing at all, does not stop a run from going on; other weights do."""
+    command("sft", dataset, "out", *judged(dataset))
+    out = dataset.parent / "out"
+    chosen = (out / "chosen.jsonl").read_bytes()
+    for lost in ("result.json", "scores.jsonl", "calls.sqlite"):
+        (out / lost).unlink(missing_ok=True)
+
+    async def score(self: Any, case: Case, replies: Any) -> Any:
+        raise AssertionError("nobody is asked again")
+
+    monkeypatch.setattr(Scalar, "score", score)
+    command("sft", dataset, "out", *judged(dataset))
+    assert (out / "result.json").exists()
+    assert (out / "chosen.jsonl").read_bytes() == chosen
+    tiny_policy(dataset.parent / "base", WORDS, context=2048, seed=7)
+    assert "another weights" in command("sft", dataset, "out", *judged(dataset), code=1)
+
+
+def test_a_reply_that_was_cut_off_is_learned_without_an_end(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Example] = []
+    real = training_offline.train_sft
+
+    def watched(policy: Any, examples: list[Example], *rest: Any) -> Any:
+        seen.extend(examples)
+        return real(policy, examples, *rest)
+
+    monkeypatch.setattr(training_offline, "train_sft", watched)
+    monkeypatch.setattr(samples, "write_replies", half_cut_off)
+    said = command("sft", dataset, "out", *judged(dataset))
+    out = dataset.parent / "out"
+    cut_off = cut_off_samples(out)
+    chosen = [json.loads(line)["best"] in cut_off for line in (out / "chosen.jsonl").read_text().splitlines()]
+    assert 0 < sum(chosen) < len(chosen)
+    end = tiny(dataset.parent / "base").tokenizer.eos_token_id
+    assert [made.reply[-1] != end for made in seen] == chosen
+    assert f"{sum(chosen)} of the replies were cut off" in said
+
+
+def half_cut_off(policy: Any, rows: Any, *, name: str, samples: int, **_: Any) -> list[Written]:
+    """Write replies of which those to every second prompt were cut off."""
+    return [
+        Written(row.case, Reply(case_id=row.case.id, policy=f"{name}-{n + 1}", text=text), place % 2 == 0)
+        for place, row in enumerate(rows)
+        for n, text in zip(range(samples), (GOOD, BAD, "rest now"), strict=True)
+    ]
 
 
 def test_given_replies_with_ranks_need_no_judge(dataset: Path) -> None:
@@ -171,3 +225,15 @@ def test_ppo_learns_from_a_scalar_reward_model(dataset: Path) -> None:
     assert (root / "ppo" / "policy" / "model.safetensors").exists()
     assert (root / "ppo" / "checkpoints" / "checkpoint-4" / "critic.pt").exists()
     assert json.loads((root / "ppo" / "result.json").read_text())["steps"] == 2
+
+
+@pytest.mark.parametrize("name", ["sft", "reward", "judge"])
+def test_flags_that_make_no_sense_are_one_line(name: str, tmp_path: Path) -> None:
+    common = ["train", name, str(tmp_path), "--model", "embedded", "-o", str(tmp_path / "out"), "--dry-run"]
+    for flags, says in (
+        (["--learning-rate", "-1"], "learning_rate"),
+        (["--at-once", "3", "--batch", "2"], "does not divide"),
+    ):
+        done = CliRunner().invoke(app, [*common, *flags])
+        assert isinstance(done.exception, SettingsError)
+        assert says in str(done.exception)

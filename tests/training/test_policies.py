@@ -12,6 +12,7 @@ from peregrm.errors import SettingsError
 from peregrm.training.policies import (
     BASE_NAME,
     Lora,
+    fingerprint,
     load_policy,
     parameter_counts,
     save_folder,
@@ -116,3 +117,40 @@ def test_a_killed_replacement_is_cleared_up(tmp_path: Path) -> None:
     settle_folder(folder)
     assert (folder / "a").read_text() == "1"
     assert [path.name for path in tmp_path.iterdir()] == ["it"]
+
+
+def test_a_fingerprint_tells_models_apart_by_what_they_hold(tmp_path: Path) -> None:
+    first, same, other = (
+        tiny_policy(tmp_path / name, WORDS, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert fingerprint(str(first)) == fingerprint(str(same)) != fingerprint(str(other))
+    before = fingerprint(str(first))
+    (first / "README.md").write_text("a card decides nothing")
+    assert fingerprint(str(first)) == before
+    assert fingerprint("owner/name-on-a-hub") == "owner/name-on-a-hub"
+    adapter = tmp_path / "adapter"
+    save_policy(load_policy(str(first), lora=LORA, device="cpu"), adapter)
+    before = fingerprint(str(adapter))
+    (first / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    assert fingerprint(str(adapter)) != before  # the weights below it are part of it
+
+
+def test_a_fingerprint_sees_a_change_anywhere_in_weights_that_were_trained_on(tmp_path: Path) -> None:
+    """Of a large file blocks are read: its first and last bytes are among them, and one that lies between is not passed over for long."""
+    weights = tmp_path / "model.safetensors"
+    size = 6 * 2**20
+    weights.write_bytes(bytes(size))
+    before = fingerprint(str(tmp_path))
+    for place, length in ((0, 1), (size - 1, 1), (size // 2, 2**17)):
+        changed = bytearray(size)
+        changed[place : place + length] = b"x" * length
+        weights.write_bytes(changed)
+        assert fingerprint(str(tmp_path)) != before
+
+
+def test_a_fingerprint_of_a_gguf_file_is_that_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF" + b"a" * 100)
+    before = fingerprint(f"gguf:{path}")
+    path.write_bytes(b"GGUF" + b"b" * 100)
+    assert fingerprint(f"gguf:{path}") != before

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from offline_parts import LORA, WORDS, quiet, same_weights, stopping
+from peregrm.dataset.output.splits import split_users
 from peregrm.errors import InputError
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.rivals.scalar import Scalar
@@ -20,6 +21,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs trl")
 
 from peregrm.training.judge_head import ALL, LONGER_WINS, SHORTER  # noqa: E402
+from peregrm.training.offline.classifier import classifier_of, logits_of  # noqa: E402
 from peregrm.training.offline.reward_card import RewardCard  # noqa: E402
 from peregrm.training.offline.reward_model import TOO_LONG, plan_reward, train_reward_model  # noqa: E402
 from peregrm.training.offline.running import FitSettings  # noqa: E402
@@ -57,7 +59,7 @@ def base(folder: Path, context: int = 512) -> Policy:
 
 
 def train(folder: Path, out: Path, tell: object = quiet, lora: Lora | None = None, context: int = 512) -> RewardCard:
-    rate = {"learning_rate": 0.05} if lora else {}
+    rate = {"learning_rate": 0.05, "epochs": 6} if lora else {}
     material = read_material([pairs_file(folder / "pairs.jsonl")])
     policy = base(folder / "base", context)
     settings = SETTINGS.model_copy(update=rate)
@@ -131,3 +133,26 @@ def test_a_case_shows_what_the_material_knows() -> None:
     bare = case_of_group(type(group)(0, "u", group.moment._replace(known=()), ("a", "b"), ()))
     assert not bare.persona.profile
     assert not bare.memories
+
+
+def test_users_are_divided_as_datasets_are(tmp_path: Path) -> None:
+    parts = divided(read_material([pairs_file(tmp_path / "pairs.jsonl")]))
+    splits = split_users(f"user{n}" for n in range(20)).splits
+    assert {one.case.user_id for one in parts.train} == {user for user, split in splits.items() if split == "train"}
+
+
+def test_a_new_head_beside_an_adapter_is_trained_in_float32(tmp_path: Path) -> None:
+    """In bfloat16 a step of 1e-4 is lost on a weight of 1."""
+    path = tiny_policy(tmp_path / "base", WORDS)
+    made = classifier_of(load_policy(str(path), device="cpu", precision="bfloat16"), LORA, seed=0)
+    head = [value for name, value in made.model.named_parameters() if "score" in name and value.requires_grad]
+    assert [value.dtype for value in head] == [torch.float32]
+    assert made.model.dtype == torch.bfloat16
+    assert len(logits_of(made, [[1, 2, 3], [4, 5]])) == 2
+    made.model(input_ids=torch.tensor([[1, 2, 3]])).logits.sum().backward()
+    assert head[0].grad is not None
+    material = read_material([pairs_file(tmp_path / "pairs.jsonl", users=8)])
+    policy = load_policy(str(path), device="cpu", precision="bfloat16")
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    card = train_reward_model(policy, material, LORA, settings, tmp_path / "out", "CC0", quiet)
+    assert card.fitted.steps == 3

@@ -157,3 +157,47 @@ def test_a_reply_is_asked_for_as_it_would_be_written(case: Case, tmp_path: Path)
     tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}{% endfor %}"
     with pytest.raises(SettingsError, match="does not show what an assistant says"):
         Encoder(tokenizer, 512)
+
+
+def test_a_fit_of_one_step_changes_the_weights(case: Case, tmp_path: Path) -> None:
+    done = run(tmp_path / "base", tmp_path / "out", case, epochs=1, batch=10, at_once=5)
+    assert done.steps == 1
+    assert done.figures["per_token_after"] > done.figures["per_token_before"]
+
+
+def test_a_reply_that_was_cut_off_has_no_end_to_learn(case: Case, tmp_path: Path) -> None:
+    tokenizer = tiny(tmp_path / "base").tokenizer
+    (row,) = prompts(case, 1)
+    whole, cut = (Encoder(tokenizer, 512).example(row, GOOD, cut_off=cut_off) for cut_off in (False, True))
+    assert isinstance(whole, Example)
+    assert isinstance(cut, Example)
+    assert whole.reply == [*cut.reply, tokenizer.eos_token_id]
+
+
+def test_thinking_that_the_template_opens_is_closed_before_the_reply(case: Case, tmp_path: Path) -> None:
+    tokenizer = tiny(tmp_path / "base").tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "<|assistant|> {% endif %}", "<|assistant|> <think> {% endif %}"
+    )
+    (row,) = prompts(case, 1)
+    made = Encoder(tokenizer, 512).example(row, "rest </think> a while")
+    assert isinstance(made, Example)
+    assert tokenizer.decode(made.prompt).split()[-1] == "<think>"
+    closing = tokenizer.convert_tokens_to_ids("</think>")
+    assert made.reply[0] == closing
+    assert made.reply.count(closing) == 1
+
+
+def test_the_end_of_turn_that_is_learned_stops_generation(case: Case, tmp_path: Path) -> None:
+    """The template ends a turn with another token than the tokenizer ends a text."""
+    policy = tiny(tmp_path / "base")
+    end = policy.tokenizer.eos_token_id
+    policy.tokenizer.eos_token = "<|user|>"
+    policy.model.generation_config.eos_token_id = policy.tokenizer.eos_token_id
+    encoder = Encoder(policy.tokenizer, 512)
+    examples = [made for row in prompts(case, 4) if isinstance(made := encoder.example(row, GOOD), Example)]
+    assert {made.reply[-1] for made in examples} == {end}
+    train_sft(policy, examples, SETTINGS, tmp_path / "out", {"method": "sft"}, quiet)
+    kept = load_policy(str(tmp_path / "out" / "policy"), device="cpu").model.generation_config.eos_token_id
+    assert set(kept) == {end, policy.tokenizer.eos_token_id}

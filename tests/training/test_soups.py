@@ -23,6 +23,7 @@ from peregrm.pipeline.publish import ExportOptions, save_options  # noqa: E402
 from peregrm.pipeline.reply_files import read_dataset, read_policies  # noqa: E402
 from peregrm.pipeline.training_material import training_cases  # noqa: E402
 from peregrm.pipeline.training_soups import SoupTask, train_soups  # noqa: E402
+from peregrm.settings import load_settings  # noqa: E402
 from peregrm.store import write_records  # noqa: E402
 from peregrm.training.offline.samples import SampleSettings  # noqa: E402
 from peregrm.training.policies import Lora, load_policy, save_policy  # noqa: E402
@@ -186,6 +187,36 @@ def test_without_users_to_answer_there_is_no_soup(tmp_path: Path) -> None:
     task = SoupTask(source, clusters=1, drawn=SampleSettings())
     with pytest.raises(InputError, match="no user is left"):
         train_soups(task, tmp_path / "out", (never, never), embedding=LETTERS)
+
+
+def test_a_dry_run_by_grpo_plans_grpo(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = dataset(tmp_path / "data")
+    judge = "qwen@http://127.0.0.1:9/v1"
+    asked = ["train", "soups", str(source), "--model", str(base), "--judge", judge, "-o", str(tmp_path / "soup")]
+    drawn = ["--rollouts", "2", "--max-new-tokens", "8", "--setting", "generic", "--batch", "4", "--at-once", "8"]
+
+    def planned(*more: str) -> Any:
+        with pytest.raises(SystemExit) as ended:
+            main([*asked, "--clusters", "2", *drawn, "--by", "grpo", "--dry-run", *more])
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    plan = json.loads(planned("--json"))
+    assert plan["single"]["steps"] == -(-plan["single"]["prompts"] // 4)
+    calls = {row["purpose"]: row["calls"] for row in plan["calls"]}
+    assert calls["judge"] == pytest.approx(2 * plan["single"]["replies"], abs=2)
+    assert "the single adapter, by grpo" in planned()
+    assert not (tmp_path / "soup").exists()
+
+
+def test_the_failure_budget_reaches_grpo() -> None:
+    from peregrm.cli import train_soups as command
+
+    settings = load_settings(None, {"failure_budget": 0.05})
+    fit = {"epochs": 1.0, "learning_rate": None, "batch": 4, "at_once": 2, "save_every": 5, "seed": 0}
+    task = SoupTask(Path("data"), 2, SampleSettings(setting="generic", samples=2))
+    offline = command._offline(task, "embedded", ["head"], fit, 4, settings)
+    assert command._groups(offline, fit, settings).pace.failure_budget == 0.05
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,16 @@ def test_memory_follows_what_is_trained_and_how(weights: str) -> None:
     assert whole.memory.peak > whole.memory.weights + whole.memory.optimizer
 
 
-def test_recomputation_takes_less(weights: str) -> None:
-    shape, settings = shape_of(outline_policy(weights).model, device="cpu"), GroupSettings()
-    deep = shape._replace(layers=24)
-    there = plan_memory(deep._replace(device="cuda"), settings, prompt_tokens=400)
-    assert there.update < plan_memory(deep, settings, prompt_tokens=400).update / 5
+def test_prompts_take_no_room_in_the_last_layer_and_layers_only_their_input(weights: str) -> None:
+    """On a CPU as on a GPU: activations are recomputed and the last layer sees new tokens alone."""
+    shape, settings = shape_of(outline_policy(weights).model, device="cpu"), GroupSettings(max_new_tokens=16)
+    wordy = shape._replace(vocabulary=32768)
+    short, long = (plan_memory(wordy, settings, prompt_tokens=tokens).update for tokens in (100, 500))
+    inputs = 8 * 400 * (shape.layers * shape.width + 11 * shape.width + 4 * shape.inner) * 4
+    assert long - short == inputs
+    assert long > 9 * 8 * 16 * 32768 * 4
+    deep = plan_memory(wordy._replace(layers=shape.layers + 10), settings, prompt_tokens=100).update
+    assert deep - short == 8 * 116 * 10 * shape.width * 4
 
 
 async def test_judges_are_asked_by_their_own_code() -> None:
@@ -142,7 +148,15 @@ def test_the_command_plans_without_loading_weights(weights: str, tmp_path: Path)
     assert found.training.steps == 20
     assert found.training.evaluations == 5
     calls = {(row.model.split("@")[0], row.purpose): row.calls for row in found.calls}
-    assert calls["qwen", "judge"] == pytest.approx(20 * 2 * 4, abs=1)
-    assert calls["qwen", "criteria"] == found.training.prompts
+    assert len(calls) == len(found.calls), "one row a model and purpose"
+    outside = found.training.held_out_cases  # which the training judge reads too
+    assert calls["qwen", "judge"] == pytest.approx(20 * 2 * 4 + 5 * outside, abs=1)
+    assert calls["qwen", "criteria"] == found.training.prompts + outside
     assert calls["llama", "judge"] == 5 * found.training.held_out_cases
     assert all(row.cost is None for row in found.calls)
+    compared = dataclasses.replace(asked, reward=asked.reward.model_copy(update={"reward": "listwise"}))
+    alone = dataclasses.replace(compared, held_out=None)
+    own = [
+        [row for row in plan_group(tmp_path, one, Settings()).calls if row.model == judge] for one in (compared, alone)
+    ]
+    assert own[0] == own[1], "a judge that compares replies reads no held-out ones"

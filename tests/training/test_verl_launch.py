@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peregrm.errors import InputError, SettingsError
-from peregrm.pipeline.verl_training import placed_judge, plan_launch, settings_text
+from peregrm.pipeline.verl_training import check_validation_judge, placed_judge, plan_launch, settings_text
 from peregrm.records import Case
 from peregrm.reward.adapters.common import Unscored, close_scorers
 from peregrm.reward.options import RewardOptions
@@ -208,11 +208,50 @@ def test_judges_keep_their_meaning_elsewhere(tmp_path: Path, monkeypatch: pytest
     Path("peregrm.toml").write_text('[models.big]\nmodel = "qwen"\nbase_url = "http://127.0.0.1:9/v1"\n')
     known = load_settings()
     named = OPTIONS.model_copy(update={"judges": ("big",)})
-    assert settings_text(named, launch(), known, None) == Path("peregrm.toml").read_text()
-    assert settings_text(OPTIONS, launch(held_out_judge="big"), known, None) is not None
-    assert settings_text(OPTIONS, launch(), known, None) is None
+    assert settings_text(named, launch(), known) is not None
+    assert settings_text(OPTIONS, launch(held_out_judge="big"), known) is not None
+    assert settings_text(OPTIONS, launch(), known) is None
     with pytest.raises(SettingsError):
-        settings_text(OPTIONS, launch(held_out_judge="nobody"), known, None)
+        settings_text(OPTIONS, launch(held_out_judge="nobody"), known)
+
+
+def test_the_settings_file_of_a_launch_holds_its_judges_alone(case: Case, tmp_path: Path) -> None:
+    whole = tmp_path / "mine.toml"
+    whole.write_text(
+        '# private\n[run]\nseed = 3\n[models.big]\nmodel = "q\\"wen"\nbase_url = ["http://127.0.0.1:9/v1", "http://127.0.0.1:8/v1"]\n'
+        "rpm = 7\ninput_price = 1e-5\nextra_body = { a = { b = [true, 1.5, 'x'] }, when = 2026-11-22 }\n"
+        '[models.other]\nmodel = "secret"\nbase_url = "http://127.0.0.1:7/v1"\n'
+    )
+    known = load_settings(whole)
+    named = OPTIONS.model_copy(update={"judges": ("big",)})
+    needed = settings_text(named, launch(), known)
+    folder = tmp_path / "launch"
+    write_launch(folder, rows_of(case), launch(), named, needed)
+    path = folder / "peregrm.toml"
+    assert "secret" not in path.read_text()
+    assert "private" not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    kept = load_settings(path).models
+    assert kept.keys() == {"big"}
+    assert kept["big"].model_dump(exclude={"extra_body"}) == known.models["big"].model_dump(exclude={"extra_body"})
+    assert kept["big"].extra_body == known.models["big"].extra_body
+    write_launch(folder, rows_of(case), launch(), OPTIONS)
+    assert not path.exists(), "the judges of an earlier launch are gone"
+    path.write_text("[run]\n")
+    with pytest.raises(InputError, match="belongs to no launch"):
+        write_launch(folder, rows_of(case), launch(), OPTIONS)
+    assert path.read_text() == "[run]\n"
+
+
+def test_the_judge_of_validation_is_another_one() -> None:
+    with pytest.raises(SettingsError, match="name a different one"):
+        check_validation_judge(OPTIONS, launch(held_out_judge=OPTIONS.judges[0]), Settings())
+    (warning,) = check_validation_judge(OPTIONS, launch(held_out_judge="qwen@http://127.0.0.1:8/v1"), Settings())
+    assert "may be that of the training judge" in warning
+    assert check_validation_judge(OPTIONS, launch(), Settings()) == []
+    scalar = OPTIONS.model_copy(update={"reward": "scalar", "judges": ("scalar:/a",)})
+    with pytest.raises(SettingsError, match="name a different one"):
+        check_validation_judge(scalar, launch(held_out_judge="scalar:/a"), Settings())
 
 
 async def test_a_plan_counts_every_reply_and_asks_nobody(case: Case) -> None:

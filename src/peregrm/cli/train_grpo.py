@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from pydantic import BaseModel, ValidationError
 
 from peregrm.cli.common import guards_of, print_planned, say, settings_of
 from peregrm.cli.options import (
@@ -26,13 +25,15 @@ from peregrm.cli.options import (
 from peregrm.cli.train import train_app
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from peregrm.pipeline.training import GroupTraining
     from peregrm.reward.options import RewardOptions
     from peregrm.settings import Settings
 
 __all__: list[str] = []
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T", bound="BaseModel")
 
 PolicyOpt = Annotated[
     str,
@@ -192,6 +193,8 @@ def _divisor(replies: int, most: int = 8) -> int:
 
 
 def _made(kind: type[T], fields: dict[str, Any]) -> T:
+    from pydantic import ValidationError
+
     from peregrm.errors import SettingsError
     from peregrm.store import summarise_validation
 

@@ -10,6 +10,7 @@ import typer
 from peregrm.cli.common import say
 from peregrm.cli.options import DimensionsOpt, DryOpt, JsonOpt
 from peregrm.cli.train import train_app
+from peregrm.cli.train_offline import fit_of
 
 __all__: list[str] = []
 
@@ -69,8 +70,14 @@ def judge(
     from peregrm.training.offline.running import FitSettings
     from peregrm.training.policies import Lora
 
-    settings = FitSettings(
-        epochs=epochs, learning_rate=learning_rate, batch=batch, at_once=at_once, save_every=save_every, seed=seed
+    settings = fit_of(
+        FitSettings,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch=batch,
+        at_once=at_once,
+        save_every=save_every,
+        seed=seed,
     )
     task = JudgeTask(
         scores=tuple(scores),

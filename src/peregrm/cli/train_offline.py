@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from pydantic import BaseModel
 
 from peregrm.cli.common import say, settings_of, with_bars
 from peregrm.cli.options import (
@@ -23,6 +22,8 @@ from peregrm.cli.options import (
 from peregrm.cli.train import train_app
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from peregrm.pipeline.training_offline import OfflineTask
     from peregrm.settings import Settings
     from peregrm.training.policies import Lora
@@ -41,7 +42,7 @@ __all__ = [
     "lora_of",
 ]
 
-F = TypeVar("F", bound=BaseModel)
+F = TypeVar("F", bound="BaseModel")
 
 PolicyOpt = Annotated[
     str,
@@ -208,11 +209,15 @@ def fit_of(kind: type[F], **fields: Any) -> F:
 
     from peregrm.errors import SettingsError
     from peregrm.store import summarise_validation
+    from peregrm.training.offline.running import FitSettings
 
     try:
-        return kind.model_validate(fields)
+        made = kind.model_validate(fields)
     except ValidationError as error:
         raise SettingsError(summarise_validation(error)) from None
+    if isinstance(made, FitSettings) and made.batch % made.at_once:
+        raise SettingsError(f"--at-once {made.at_once} does not divide --batch {made.batch}")
+    return made
 
 
 def _task(

@@ -32,6 +32,7 @@ from peregrm.cli.train_offline import (
 )
 
 if TYPE_CHECKING:
+    from peregrm.pipeline.plan import PlannedCalls
     from peregrm.pipeline.training_offline import OfflineTask
     from peregrm.pipeline.training_soups import SoupTask
     from peregrm.settings import Settings
@@ -120,9 +121,10 @@ def soups(
         "save_every": save_every,
         "seed": seed,
     }
-    offline = _offline(task, model, judge, fit, rank, settings)
+    # by GRPO `at_once` divides the replies of a step, and no examples are learned
+    offline = _offline(task, model, judge, fit if by == "sft" else {**fit, "at_once": 1}, rank, settings)
     if dry_run:
-        _print_plan(task, offline, settings, as_json=json_)
+        _print_plan(task, by, offline, fit, settings, as_json=json_)
         return
     _run(task, by, offline, fit, settings, out, as_json=json_)
 
@@ -145,25 +147,42 @@ def _offline(
     )
 
 
-def _print_plan(task: SoupTask, offline: OfflineTask, settings: Settings, *, as_json: bool) -> None:
+def _print_plan(
+    task: SoupTask, by: str, offline: OfflineTask, fit: dict[str, Any], settings: Settings, *, as_json: bool
+) -> None:
     import json
 
     from peregrm.pipeline.training_material import training_cases
     from peregrm.pipeline.training_offline import plan_offline
+    from peregrm.pipeline.training_plan import plan_group
     from peregrm.pipeline.training_soups import cluster_users
 
     strategies = cluster_users(task, training_cases(task.dataset))
-    plan, calls = plan_offline(offline, settings, with_bars)
+    plan: Any
+    if by == "sft":
+        plan, calls = plan_offline(offline, settings, with_bars)
+    else:  # the clusters are judged apart from the single adapter, on as many cases
+        planned = plan_group(task.dataset, _groups(offline, fit, settings), settings)
+        plan, calls = planned.training, [_twice(row) for row in planned.calls]
     sizes = [len(cluster.users) for cluster in strategies.clusters]
     if as_json:
         rows = [row._asdict() for row in calls]
         typer.echo(json.dumps({"clusters": sizes, "single": plan.model_dump(), "calls": rows}, indent=1))
         return
-    typer.echo("\n".join([*strategies.lines(), "the single adapter, by sft:", *plan.lines()]))
+    typer.echo("\n".join([*strategies.lines(), f"the single adapter, by {by}:", *plan.lines()]))
     typer.echo(
-        f"then {len(sizes)} adapters on the cases of {', '.join(map(str, sizes))} users, which together take as many steps again"
+        f"then {len(sizes)} adapters on the cases of {', '.join(map(str, sizes))} users, which together take about as many steps again"
     )
     print_planned(calls, as_json=False)
+
+
+def _twice(row: PlannedCalls) -> PlannedCalls:
+    return row._replace(
+        calls=2 * row.calls,
+        input_tokens=2 * row.input_tokens,
+        output_tokens=2 * row.output_tokens,
+        cost=None if row.cost is None else 2 * row.cost,
+    )
 
 
 def _run(
@@ -179,7 +198,9 @@ def _run(
     from peregrm.pipeline.training_soups import by_groups, by_sft, train_soups
 
     trainers = (
-        by_sft(offline, settings, with_bars, say) if by == "sft" else by_groups(_groups(offline, fit), settings, say)
+        by_sft(offline, settings, with_bars, say)
+        if by == "sft"
+        else by_groups(_groups(offline, fit, settings), settings, say)
     )
     try:
         card = train_soups(task, out, trainers, say)
@@ -195,7 +216,7 @@ def _run(
     typer.echo(f"Compare them: peregrm evaluate {card.unseen} {' '.join(card.replies)}")
 
 
-def _groups(offline: OfflineTask, fit: dict[str, Any]) -> Any:
+def _groups(offline: OfflineTask, fit: dict[str, Any], settings: Settings) -> Any:
     from peregrm.errors import SettingsError
     from peregrm.pipeline.training import GroupTraining
     from peregrm.training.grpo.settings import GroupSettings, Pace
@@ -217,4 +238,5 @@ def _groups(offline: OfflineTask, fit: dict[str, Any]) -> Any:
         lora=offline.lora,
         seed=fit["seed"],
     )
-    return GroupTraining(offline.model, offline.reward, asked, Pace(save_every=fit["save_every"]))
+    pace = Pace(save_every=fit["save_every"], failure_budget=settings.run.failure_budget)
+    return GroupTraining(offline.model, offline.reward, asked, pace)

@@ -112,7 +112,13 @@ def verl(
     import asyncio
 
     from peregrm.pipeline.asked import reward_options
-    from peregrm.pipeline.verl_training import launch_rows, placed_judge, plan_launch, settings_text
+    from peregrm.pipeline.verl_training import (
+        check_validation_judge,
+        launch_rows,
+        placed_judge,
+        plan_launch,
+        settings_text,
+    )
     from peregrm.training.rows import STATED
     from peregrm.training.verl_launch import check_launch, check_rows, make_launch, write_launch
 
@@ -143,10 +149,11 @@ def verl(
         deadline_s=deadline,
     )
     check_launch(launch, options)
-    needed = settings_text(options, launch, settings, config)
+    needed = settings_text(options, launch, settings)
+    warned = check_validation_judge(options, launch, settings)
     rows, told = launch_rows(dataset, launch, setting)
     check_rows(rows, launch)
-    for line in told:
+    for line in (*warned, *told):
         say(line)
     plan = asyncio.run(plan_launch(rows, launch, options, settings))
     if not dry_run:

@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 import random
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ from peregrm.errors import (
 )
 from peregrm.models.base import Completion, Model, Request, TokenLogprob
 from peregrm.models.local_digits import DIGITS, DigitModel, Form, NotFinite, Read, form_of
+from peregrm.prompts import prompt_hash, prompt_names
 from peregrm.records import Part, Usage
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "local_path",
     "open_digits",
     "read_taught",
+    "taught_of",
 ]
 
 LOCAL = "local:"
@@ -65,6 +68,7 @@ _MOST_TOKENS = 32_768
 """Of one batch on a GPU."""
 _BLOCKS = 64
 _BLOCK = 1 << 16
+_HASH = re.compile(r"@[0-9a-f]{8}$")
 
 
 class Taught(Part):
@@ -84,8 +88,32 @@ def is_local(judge: Model | str) -> bool:
 
 
 def local_path(spec: str) -> Path:
-    """Return the folder that `local:DIR` means."""
-    return Path(spec.removeprefix(LOCAL)).expanduser().absolute()
+    """Return the folder that `local:DIR` means; raises `InputError` where it is under the home of nobody."""
+    try:
+        return Path(spec.removeprefix(LOCAL)).expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(f"{spec}: this judge cannot be read: {error}") from None
+
+
+def taught_of(judge: Model | str) -> Taught:
+    """Return what a distilled judge was taught, given as `--judge` takes it or as a model; its name holds its folder.
+
+    Raises `InputError` where the folder is not that of a distilled judge, or that judge learned other prompts than today's.
+    """
+    spec = judge if isinstance(judge, str) else _HASH.sub("", judge.name)
+    taught = read_taught(local_path(spec))
+    _check_prompts(taught, spec)
+    return taught
+
+
+def _check_prompts(taught: Taught, spec: str) -> None:
+    known = {f"{name}@{prompt_hash(name)}" for name in prompt_names()}
+    other = [prompt for prompt in taught.prompts if prompt not in known]
+    if other:
+        raise InputError(
+            f"{spec}: it learned to judge by other prompts than those of this version ({', '.join(other)}): teach it again with "
+            "`peregrm train judge`"
+        )
 
 
 def local_name(spec: str) -> str:
@@ -132,14 +160,14 @@ class _Work(NamedTuple):
 
 
 class LocalJudge:
-    """The judge of `local:DIR` as a `Model`. Raises `InputError` where the folder is not that of a distilled judge."""
+    """The judge of `local:DIR` as a `Model`. Raises `InputError` where the folder is not that of a judge who learned today's prompts."""
 
     concurrency = _MOST_ROWS
 
     def __init__(self, spec: str) -> None:
         self.path = local_path(spec)
         self.name = local_name(spec)
-        self.taught = read_taught(self.path)
+        self.taught = taught_of(spec)
         self._digits: DigitModel | None = None
         self._waiting: list[_Work] = []
         self._lock = threading.Lock()
@@ -152,7 +180,7 @@ class LocalJudge:
         Raises:
             ModelRequestError: It is another question, or one the judge was not taught, or too long; see above for the kinds.
             ModelProtocolError: A probability is no number (kind `not_finite`).
-            ModelUnavailable: The judge was closed, or memory ran out (kind `memory`).
+            ModelUnavailable: The judge was closed, memory ran out (kind `memory`), or the weights could not be run (`error`).
             SettingsError, DependencyError: The weights cannot be loaded.
         """
         if self._closed:
@@ -234,7 +262,10 @@ class LocalJudge:
             return [ModelProtocolError(f"{self.name}: {error}", kind="not_finite") for _ in batch]
         except (RuntimeError, MemoryError) as error:
             digits.forget()
-            return [ModelUnavailable(f"{self.name}: {_one_line(error)}", kind="memory") for _ in batch]
+            full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate" in str(error)
+            return [
+                ModelUnavailable(f"{self.name}: {_one_line(error)}", kind="memory" if full else "error") for _ in batch
+            ]
         seconds = (time.monotonic() - started) / len(batch)
         text, places = digits.form_ids(form)
         return [

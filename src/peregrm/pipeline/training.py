@@ -30,7 +30,7 @@ from peregrm.records import Case, content_id
 from peregrm.reward.base import COMPARING, RewardModel
 from peregrm.reward.factory import check_names, open_reward
 from peregrm.reward.options import RewardOptions
-from peregrm.reward.rivals.scalar import Scalar
+from peregrm.reward.rivals.scalar import PREFIX, Scalar
 from peregrm.settings import Settings
 from peregrm.training.grpo.checkpoints import written_or_gone
 from peregrm.training.grpo.gate import Gate
@@ -39,7 +39,7 @@ from peregrm.training.grpo.settings import GroupSettings, Pace
 from peregrm.training.grpo.trainer import CHECKPOINTS, GroupRun, steps_asked
 from peregrm.training.held_out import check_other_judge, held_out_callback
 from peregrm.training.logs import log_callback, spent_by
-from peregrm.training.policies import Policy, load_policy, save_policy, training_library
+from peregrm.training.policies import Policy, fingerprint, load_policy, save_policy, training_library
 from peregrm.training.rows import PromptRow, prompt_rows
 
 __all__ = ["GroupTraining", "train_group"]
@@ -125,11 +125,16 @@ def _run(asked: GroupTraining, known: Dataset, cases: TrainingCases, settings: S
     criteria = sorted(one.id for one in known.criteria.values())
     return TrainingRun(
         model=asked.model,
+        weights=fingerprint(asked.model),
         material=content_id("training", [[case.id for case in cases.train], criteria]),
-        judges=tuple(model_name(spec, settings) if generative else spec for spec in asked.reward.judges),
+        judges=tuple(model_name(spec, settings) if generative else _classifier(spec) for spec in asked.reward.judges),
         reward=asked.reward,
         settings=asked.settings,
     )
+
+
+def _classifier(spec: str) -> str:
+    return f"{spec}@{fingerprint(spec.removeprefix(PREFIX))}"
 
 
 def _rows(policy: Policy, cases: list[Case], settings: GroupSettings, say: Say) -> list[PromptRow]:
@@ -262,7 +267,7 @@ def _held_out(
         policy,
         rows.rows,
         judging.held_out,
-        every=asked.pace.eval_every * asked.settings.updates,
+        every=asked.pace.eval_every,
         folder=out,
         max_new_tokens=asked.settings.max_new_tokens,
         say=say,

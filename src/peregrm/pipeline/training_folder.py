@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from peregrm.reward.options import RewardOptions
 from peregrm.store import replace_text, summarise_validation
 from peregrm.training.careful import last_checkpoint
 from peregrm.training.grpo.settings import GroupSettings
-from peregrm.training.grpo.trainer import CHECKPOINTS
+from peregrm.training.grpo.trainer import CHECKPOINTS, REFERENCE
 
 __all__ = ["POLICY", "Sessions", "Trained", "TrainingRun", "begun", "finish"]
 
@@ -25,10 +26,15 @@ LEDGER = "ledger.json"
 
 
 class TrainingRun(Part):
-    """What decides the weights. `material` is a hash of cases and criteria, `judges` names judges with the hash of one that is a file."""
+    """What decides the weights.
+
+    `material` is a hash of cases and criteria, `judges` names judges with the hash of one that is a file, and `weights` is the model's
+    `peregrm.training.policies.fingerprint`.
+    """
 
     kind: Literal["group training"] = "group training"
     model: str
+    weights: str
     material: str
     judges: tuple[str, ...]
     reward: RewardOptions
@@ -46,17 +52,21 @@ class Trained(Part):
 def begun(out: Path, run: TrainingRun) -> Trained | None:
     """Return how this run ended in the folder `out` before, None where it did not; what was asked for is kept there.
 
-    A run that left no checkpoint binds nobody. Raises `SettingsError`, naming what differs, where the folder holds another run, and
-    `ArtifactError` where its files are damaged.
+    A run that left no checkpoint binds nobody, and the policy as that one began goes with it.
+
+    Raises `SettingsError`, naming what differs, where the folder holds another run, and `ArtifactError` where its files are damaged.
     """
     path, result = out / RUN, out / RESULT
     before = _read(path, out)
     others = [] if before is None else _differences(before.model_dump(), run.model_dump())
-    if others and (result.exists() or last_checkpoint(out / CHECKPOINTS) is not None):
+    bound = result.exists() or last_checkpoint(out / CHECKPOINTS) is not None
+    if others and bound:
         raise SettingsError(
             f"{out} holds another training ({'; '.join(others)}), which this one cannot go on with: name another folder with --out"
         )
     if before is None or others:
+        if not bound:
+            shutil.rmtree(out / REFERENCE, ignore_errors=True)
         replace_text(path, run.model_dump_json(indent=1) + "\n")
     if not result.exists():
         return None
@@ -101,7 +111,6 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if isinstance(value, dict) and isinstance(before.get(name), dict):
             found += _differences(before[name], value)
         elif before.get(name) != value:
-            found.append(
-                "other cases or criteria" if name == "material" else f"{name} {before.get(name)!r}, not {value!r}"
-            )
+            told = f"{name} {before.get(name)!r}, not {value!r}"
+            found.append({"material": "other cases or criteria", "weights": "the model is another one"}.get(name, told))
     return found

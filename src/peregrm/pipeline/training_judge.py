@@ -1,8 +1,9 @@
 """`peregrm train judge`: stored judgements become a small judge that is used as `--judge local:DIR/model`.
 
-Users are divided by the hash that divides datasets, so that those a judge was measured on are, with the usual shares, those that no policy
-trained on. `DIR` holds `model`, `card.json` and `card.md`, `agreement.jsonl` with every score of teacher and student on unseen users, and
-what the training keeps (`asked.json`, `log.jsonl`, `result.json`, checkpoints while it lasts). The same command again goes on where it was.
+Users are divided by the hash that divides datasets, so that those a judge was measured on are those that no policy trained on, where seed
+and share are the dataset's (0 and a fifth by default) and every user is scored. `DIR` holds `model`, `card.json` and `card.md`,
+`agreement.jsonl` with every score of teacher and student on unseen users, and what the training keeps (`asked.json`, `log.jsonl`,
+`result.json`, checkpoints while it lasts). The same command again goes on where it was.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from peregrm.training.distillation.card import DistilledCard, Source, write_card
 from peregrm.training.distillation.lessons import ASPECTS, Judged, Lesson, Lessons, lessons_of, prompts_of
 from peregrm.training.distillation.teaching import digit_model, examples_of, teach
 from peregrm.training.offline.running import FitSettings, steps_of
-from peregrm.training.policies import Lora, load_policy, training_library
+from peregrm.training.policies import Lora, fingerprint, load_policy, training_library
 
 __all__ = ["JudgePlan", "JudgeTask", "JudgedPlace", "plan_judge", "read_judged", "train_judge"]
 
@@ -121,10 +122,14 @@ def read_judged(paths: Sequence[Path]) -> tuple[Judged, tuple[Source, ...]]:
 
 
 def _check_shown(path: Path, folder: Path) -> None:
-    """Raise `InputError` where the judge was not shown the whole case."""
+    """Raise `InputError` where the judge was not shown the whole case, or nothing says what it was shown."""
     beside = folder.with_name(f"{folder.name.removesuffix('.parts')}.jsonl")
     file = path if path.is_file() else folder / "rewards.jsonl" if (folder / "rewards.jsonl").exists() else beside
-    hidden = {reward.method for reward in read_records(file, Reward)} & _HIDING if file.exists() else set()
+    if not file.exists():
+        raise InputError(
+            f"{path}: judgements without rewards beside them ({file.name}): nobody can tell what their judge was shown"
+        )
+    hidden = {reward.method for reward in read_records(file, Reward)} & _HIDING
     if hidden:
         raise InputError(
             f"{path}: judged as {', '.join(sorted(hidden))}, without all of the case: nothing to learn from"
@@ -193,7 +198,13 @@ async def train_judge(task: JudgeTask, out: Path, tell: Tell = lambda line: None
         prompts=prompts_of(aspects),
     )
     method = "all weights" if task.lora is None else f"LoRA of rank {task.lora.rank}, merged"
-    asked = {"model": task.model, "method": method, "teacher": taught.teacher, "held_out": task.held_out}
+    asked = {
+        "model": task.model,
+        "weights": fingerprint(task.model),
+        "method": method,
+        "teacher": taught.teacher,
+        "held_out": task.held_out,
+    }
     fitted = teach(policy, examples, task.settings, out, taught=taught, asked=asked, tell=tell)
     del policy
     tell(f"asking the student about {len(sides.unseen)} questions of users it has not seen")

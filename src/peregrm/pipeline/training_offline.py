@@ -1,9 +1,10 @@
 """`peregrm train sft` and `train dpo`: a policy's own replies, or others that exist, are scored, and the best of them are learned from.
 
-The folder holds `samples.jsonl` (the policy's replies; none where replies were given), `scores.jsonl` and `scores.parts/` as `peregrm
-score` writes them, `chosen.jsonl` (which reply of each case was taken, against which), what the training keeps (`asked.json`, `log.jsonl`,
-`result.json`, checkpoints while it lasts) and in the end `policy/`. The same command again goes on where it was: no reply is written and no
-judge is asked twice. Cases are those that `peregrm train grpo` trains on, with the same prompts.
+The folder holds `samples.jsonl` (the policy's replies; none where replies were given; `samples.cut_off.json` names those that ended at the
+length limit, whose end is not learned), `scores.jsonl` and `scores.parts/` as `peregrm score` writes them, `chosen.jsonl` (which reply of
+each case was taken, against which), what the training keeps (`asked.json`, `log.jsonl`, `result.json`, checkpoints while it lasts) and in
+the end `policy/`. The same command again goes on where it was: no reply is written and no judge is asked twice; once training has begun,
+what was chosen stays chosen, whatever a judge would say now. Cases are those that `peregrm train grpo` trains on, with the same prompts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from peregrm.errors import InputError, SettingsError
 from peregrm.mapping import Progress
@@ -20,17 +21,25 @@ from peregrm.pipeline.plan import PlannedCalls
 from peregrm.pipeline.reply_files import read_dataset, read_ranked_replies
 from peregrm.pipeline.scoring import Scoring, plan_scoring, score_replies
 from peregrm.pipeline.training_material import training_cases
-from peregrm.records import Part, Reply
+from peregrm.records import Part, Record, Reply, content_id
 from peregrm.reward.options import RewardOptions
 from peregrm.settings import Settings
-from peregrm.store import write_records
+from peregrm.store import read_records, write_records
 from peregrm.training.offline.choosing import Choice, Chosen, Ranked, choose
 from peregrm.training.offline.dpo import DPOSettings, Preferred, train_dpo
-from peregrm.training.offline.running import POLICY, FitSettings, Fitted, Tell, state_gib, steps_of
-from peregrm.training.offline.samples import SampleSettings, write_samples
+from peregrm.training.offline.running import ASKED, POLICY, FitSettings, Fitted, Tell, state_gib, steps_of
+from peregrm.training.offline.samples import SampleSettings, cut_off_samples, write_samples
 from peregrm.training.offline.sft import train_sft
 from peregrm.training.offline.tokens import Encoder, Example
-from peregrm.training.policies import Lora, Policy, load_policy, outline_policy, parameter_counts, training_library
+from peregrm.training.policies import (
+    Lora,
+    Policy,
+    fingerprint,
+    load_policy,
+    outline_policy,
+    parameter_counts,
+    training_library,
+)
 from peregrm.training.rows import PromptRow, prompt_rows
 
 __all__ = ["POLICY", "ChosenReplies", "OfflinePlan", "OfflineTask", "Scorer", "plan_offline", "train_offline"]
@@ -55,8 +64,9 @@ class Scorer(Protocol):
 class OfflineTask:
     """What a policy is to learn from, and how.
 
-    `reward` is None where the given `replies` have ranks of their own, or stand alone and are learned as they are. `replies` is a file
-    as `peregrm score` takes it; None: the policy writes its own. `lora` is None where all weights are trained, or an adapter goes on.
+    `reward` is None where the given `replies` have ranks of their own, or stand alone and are learned as they are. `replies` is a file as
+    `peregrm score` takes it, `cut_off` the ids of those among them that ended at a length limit; None: the policy writes its own. `lora` is
+    None where all weights are trained, or an adapter goes on.
     """
 
     dataset: Path
@@ -66,6 +76,7 @@ class OfflineTask:
     settings: FitSettings
     lora: Lora | None
     replies: Path | None = None
+    cut_off: frozenset[str] = frozenset()
 
     @property
     def method(self) -> Literal["sft", "dpo"]:
@@ -73,8 +84,10 @@ class OfflineTask:
         return "dpo" if isinstance(self.settings, DPOSettings) else "sft"
 
 
-class ChosenReplies(Part):
+class ChosenReplies(Record):
     """The reply of a case that was learned from, and for DPO the one it was held against, by id and with their totals."""
+
+    id_prefix: ClassVar[str] = "cho"
 
     case_id: str
     best: str
@@ -135,19 +148,28 @@ def train_offline(task: OfflineTask, settings: Settings, out: Path, score: Score
     for line in material.told:
         tell(line)
     left_out: Counter[str] = Counter()
-    ranked = _ranked(task, material, settings, out, score, left_out, tell)
-    chosen = choose(ranked, pairs=task.method == "dpo")
-    examples = _examples(material, chosen, left_out)
+    given = _given(task, {row.case.id for row in material.rows}, left_out)
+    replies = [reply for reply, _ in given] or write_samples(material.policy, material.rows, task.samples, out, tell)
+    begun = (out / ASKED).exists() and (out / CHOSEN).exists()
+    if begun:
+        chosen = _chosen_before(replies, out)
+    else:
+        chosen = choose(_ranked(task, given, replies, settings, out, score), pairs=task.method == "dpo")
+    cut_off = task.cut_off | cut_off_samples(out)
+    examples = _examples(material, chosen, cut_off, left_out)
     for line in (*chosen.told(), *Chosen({}, left_out).told()):
         tell(line)
     if not examples:
         raise InputError(
             f"{task.dataset}: no case is left to learn from: {'; '.join(chosen.told()) or 'there are no replies'}"
         )
-    write_records(out / CHOSEN, [_written(case_id, chosen.choices[case_id], task.method) for case_id in examples])
+    if not begun:
+        write_records(out / CHOSEN, [_written(case_id, chosen.choices[case_id], task.method) for case_id in examples])
+    endless = _endless([chosen.choices[case_id] for case_id in examples], cut_off, task.method)
+    if endless:
+        tell(f"{endless} of the replies were cut off at the length limit: no end of a turn is learned from them")
     tell(f"{task.method.upper()} on {len(examples)} cases, {steps_of(len(examples), task.settings)} steps")
-    lora = None if task.lora is None else task.lora.model_dump(mode="json")
-    asked = {"method": task.method, "model": task.model, "adapter": lora}
+    asked = _asked(task, given)
     pairs = list(examples.values())
     if isinstance(task.settings, DPOSettings):
         return train_dpo(material.policy, pairs, task.settings, out, asked, tell)
@@ -173,18 +195,41 @@ def _material(task: OfflineTask, load: Callable[..., Policy]) -> _Material:
     return _Material(policy, rows.rows, len(cases.withheld), len(cases.train), rows.told())
 
 
+def _asked(task: OfflineTask, given: Sequence[tuple[Reply, int | None]]) -> dict[str, Any]:
+    """Return what the weights hang on beside settings and examples."""
+    return {
+        "method": task.method,
+        "model": task.model,
+        "weights": fingerprint(task.model),
+        "adapter": None if task.lora is None else task.lora.model_dump(mode="json"),
+        "reward": None if task.reward is None else task.reward.model_dump(mode="json", exclude={"cache"}),
+        "replies": content_id("replies", [[reply.id, rank] for reply, rank in given]),
+    }
+
+
+def _chosen_before(replies: Sequence[Reply], out: Path) -> Chosen:
+    """Return what was chosen when training began. Raises `SettingsError` where these replies are not there any more."""
+    known = {reply.id: reply for reply in replies}
+    choices: dict[str, Choice] = {}
+    for row in read_records(out / CHOSEN, ChosenReplies):
+        best, worst = known.get(row.best), known.get(row.worst or row.best)
+        if best is None or worst is None:
+            raise SettingsError(
+                f"{out} holds a training on other replies to {row.case_id}: name another folder, or delete this one"
+            )
+        choices[row.case_id] = Choice(Ranked(best, row.total), Ranked(worst, row.worst_total))
+    return Chosen(choices, Counter())
+
+
 def _ranked(
     task: OfflineTask,
-    material: _Material,
+    given: Sequence[tuple[Reply, int | None]],
+    replies: Sequence[Reply],
     settings: Settings,
     out: Path,
     score: Scorer,
-    left_out: Counter[str],
-    tell: Tell,
 ) -> list[Ranked]:
     """Return the replies with what each is worth."""
-    given = _given(task, {row.case.id for row in material.rows}, left_out)
-    replies = [reply for reply, _ in given] or write_samples(material.policy, material.rows, task.samples, out, tell)
     reward = task.reward
     if reward is None:
         return _by_rank(given)
@@ -222,7 +267,14 @@ def _by_rank(given: Sequence[tuple[Reply, int | None]]) -> list[Ranked]:
     return [Ranked(reply, -float(rank or 1)) for reply, rank in given]
 
 
-def _examples(material: _Material, chosen: Chosen, left_out: Counter[str]) -> dict[str, Preferred]:
+def _endless(choices: Sequence[Choice], cut_off: frozenset[str], method: Literal["sft", "dpo"]) -> int:
+    """Return how many of the replies that are learned from have no end."""
+    return sum(one.reply.id in cut_off for choice in choices for one in (choice if method == "dpo" else choice[:1]))
+
+
+def _examples(
+    material: _Material, chosen: Chosen, cut_off: frozenset[str], left_out: Counter[str]
+) -> dict[str, Preferred]:
     """Return what is learned from, by case id in the order of the prompts; replies that are too long are counted."""
     encoder = Encoder(material.policy.tokenizer, material.policy.context)
     examples: dict[str, Preferred] = {}
@@ -230,7 +282,7 @@ def _examples(material: _Material, chosen: Chosen, left_out: Counter[str]) -> di
         choice = chosen.choices.get(row.case.id)
         if choice is None:
             continue
-        best, worst = (encoder.example(row, one.reply.text) for one in choice)
+        best, worst = (encoder.example(row, one.reply.text, cut_off=one.reply.id in cut_off) for one in choice)
         if isinstance(best, Example) and isinstance(worst, Example):
             examples[row.case.id] = Preferred(best, worst)
         else:

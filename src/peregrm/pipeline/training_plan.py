@@ -15,6 +15,7 @@ from peregrm.pipeline.scoring import give_criteria
 from peregrm.pipeline.training import GroupTraining
 from peregrm.pipeline.training_material import training_cases
 from peregrm.records import Case, Part
+from peregrm.reward.base import COMPARING
 from peregrm.reward.factory import open_reward
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.rivals.scalar import Scalar
@@ -90,4 +91,24 @@ async def _calls(
     if asked.held_out is not None and cases[1]:
         shared = asked.reward.model_copy(update={"reward": "shared", "judges": (asked.held_out,)})
         await judge(shared, (asked.held_out,), cases[1], 1, plan.evaluations)
-    return found
+        if asked.reward.reward not in COMPARING | {Scalar.method}:  # the training judge reads these replies too
+            await judge(asked.reward, asked.reward.judges, cases[1], 1, plan.evaluations)
+    return _together(found)
+
+
+def _together(rows: Sequence[PlannedCalls]) -> list[PlannedCalls]:
+    """Return one row a model and purpose."""
+    sums: dict[tuple[str, str], PlannedCalls] = {}
+    for row in rows:
+        before = sums.get((row.model, row.purpose))
+        sums[row.model, row.purpose] = row if before is None else _sum(before, row)
+    return list(sums.values())
+
+
+def _sum(one: PlannedCalls, other: PlannedCalls) -> PlannedCalls:
+    return one._replace(
+        calls=one.calls + other.calls,
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cost=None if one.cost is None or other.cost is None else one.cost + other.cost,
+    )

@@ -26,7 +26,7 @@ from peregrm.records import Case, Part, Reply, content_id
 from peregrm.settings import Settings
 from peregrm.store import read_records, replace_text, write_records
 from peregrm.training.generation import Written, write_replies
-from peregrm.training.offline.samples import SAMPLES, SampleSettings
+from peregrm.training.offline.samples import SAMPLES, SampleSettings, cut_off_samples
 from peregrm.training.rows import prompt_rows
 from peregrm.training.soups import Soup, soup_replies
 from peregrm.training.strategies import Embedding, Strategies, find_strategies, open_embedding
@@ -117,13 +117,13 @@ def by_sft(task: OfflineTask, settings: Settings, score: Scorer, tell: Tell) -> 
     def cluster(dataset: Path, out: Path) -> Path:
         best = dataset / BEST
         write_records(best, _best_replies(folders[0], read_dataset(dataset)))
-        train_offline(_with(task, dataset, best), settings, out, score, tell)
+        train_offline(_with(task, dataset, best, cut_off_samples(folders[0])), settings, out, score, tell)
         return out / POLICY
 
     return single, cluster
 
 
-def _with(task: OfflineTask, dataset: Path, replies: Path | None) -> OfflineTask:
+def _with(task: OfflineTask, dataset: Path, replies: Path | None, cut_off: frozenset[str] = frozenset()) -> OfflineTask:
     return OfflineTask(
         dataset=dataset,
         model=task.model,
@@ -132,6 +132,7 @@ def _with(task: OfflineTask, dataset: Path, replies: Path | None) -> OfflineTask
         settings=task.settings,
         lora=task.lora,
         replies=replies,
+        cut_off=cut_off,
     )
 
 
@@ -235,7 +236,7 @@ def unseen_users_replies(
 ) -> tuple[list[Path], list[str]]:
     """Write `soup.jsonl`, `single.jsonl` and `base.jsonl` into `folder`; return the files and what had no room in the prompts.
 
-    All three answer the same prompts, with the same draws. Files that are there are kept.
+    All three answer the same prompts, drawn in the same way. Files that are there are kept.
     """
     files = [folder / f"{name}.jsonl" for name in ("soup", "single", "base")]
     soup = Soup([*adapters, single])  # the last one has a part in no mixture

@@ -6,9 +6,12 @@ on the launch's own GPUs, and its tokens are said beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date, time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from peregrm.errors import SettingsError
 from peregrm.models.heads import is_head
@@ -21,11 +24,12 @@ from peregrm.replies import Setting
 from peregrm.reward.factory import open_reward
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.rivals.scalar import Scalar
-from peregrm.settings import DEFAULT_FILE, Settings
+from peregrm.settings import Settings
+from peregrm.training.held_out import check_other_judge
 from peregrm.training.rows import prompt_rows
 from peregrm.training.verl_launch import Launch, LaunchRows, policy_tokenizer
 
-__all__ = ["LaunchPlan", "launch_rows", "placed_judge", "plan_launch", "settings_text"]
+__all__ = ["LaunchPlan", "check_validation_judge", "launch_rows", "placed_judge", "plan_launch", "settings_text"]
 
 _IN_FILES = ("gguf", "head", "local", "scalar")
 """Kinds of judges that are a file or a folder."""
@@ -120,12 +124,44 @@ def placed_judge(spec: str) -> str:
     return f"{kind}:{Path(place).expanduser().resolve()}"
 
 
-def settings_text(options: RewardOptions, launch: Launch, settings: Settings, path: Path | None) -> str | None:
-    """Return the text of the settings file where a judge is named by it, else None; raises `SettingsError` for a judge that is none."""
+def check_validation_judge(options: RewardOptions, launch: Launch, settings: Settings) -> list[str]:
+    """Raise `SettingsError` where the judge of the validation prompts is that of the training; return what a person should know besides."""
+    if launch.held_out_judge is None:
+        return []
+    if options.reward != Scalar.method:
+        return check_other_judge(options.judges, [launch.held_out_judge], settings)
+    if launch.held_out_judge in options.judges:
+        raise SettingsError(
+            f"{launch.held_out_judge}: it gives the training reward; name a different one for validation"
+        )
+    return []
+
+
+def settings_text(options: RewardOptions, launch: Launch, settings: Settings) -> str | None:
+    """Return a settings file with the judges that are named by one and nothing else, or None where none is.
+
+    All else that a judge is asked with stands in `grpo.yaml`. Raises `SettingsError` for a judge that is none.
+    """
     judges = [judge for judge in (*options.judges, launch.held_out_judge) if judge is not None]
     if options.reward != Scalar.method:
         for judge in judges:
             describe(judge, settings)
-    if not any(judge in settings.models for judge in judges):
-        return None
-    return (path or Path(DEFAULT_FILE)).read_text(encoding="utf-8")
+    tables = []
+    for name in dict.fromkeys(judge for judge in judges if judge in settings.models):
+        fields = settings.models[name].model_dump(exclude_unset=True, exclude_none=True)
+        lines = [f"{key} = {_toml(value)}" for key, value in fields.items()]
+        tables.append("\n".join([f"[models.{_toml(name)}]", *lines, ""]))
+    return "\n".join(tables) or None
+
+
+def _toml(value: Any) -> str:
+    """Return a value, or a key, as TOML in one line."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_toml(key)} = {_toml(one)}' for key, one in value.items())} }}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

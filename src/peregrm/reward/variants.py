@@ -9,7 +9,7 @@ from peregrm.dimension_files import load_dimensions
 from peregrm.errors import SettingsError
 from peregrm.models.base import Model
 from peregrm.models.heads import is_head
-from peregrm.models.local_judge import is_local
+from peregrm.models.local_judge import is_local, taught_of
 from peregrm.reward.heads.judge import HeadReward
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import MODES, CriteriaMethod, PereGRM
@@ -53,11 +53,11 @@ def peregrm_of(options: RewardOptions, judge: Model | str, **changes: Any) -> Pe
     if is_head(judge):
         return HeadReward(judge, **{**fields, **_for_a_head(changes)})
     if is_local(judge):
-        _check_local(fields | changes)
+        _check_local(judge, fields | changes)
     return PereGRM(judge, **{**fields, **changes})
 
 
-def _check_local(fields: Mapping[str, Any]) -> None:
+def _check_local(judge: Model | str, fields: Mapping[str, Any]) -> None:
     """Raise `SettingsError` for what a distilled judge cannot do whatever it is asked about."""
     if fields.get("mode", "shared") != "shared":
         raise SettingsError(f"a distilled judge judges in the shared mode, not in mode {fields['mode']!r}")
@@ -65,6 +65,13 @@ def _check_local(fields: Mapping[str, Any]) -> None:
         raise SettingsError("a distilled judge gives scores and no reasons: leave `reasons` at auto, or set it to no")
     if fields["criteria"] == "model":
         raise SettingsError("a distilled judge writes no criteria: use --criteria composed, or another judge for them")
+    taught = taught_of(judge)
+    new = [one.name for one in fields["dimensions"] if one.name not in taught.dimensions]
+    if fields["bystander_weight"] > 0 and not taught.bystander:
+        new.append("the bystander's points (a bystander weight of 0 does without them)")
+    if new:
+        name = judge if isinstance(judge, str) else judge.name
+        raise SettingsError(f"{name}: it was never taught {', '.join(new)}, so no reply would have a total")
 
 
 def _for_a_head(changes: Mapping[str, Any]) -> dict[str, Any]:

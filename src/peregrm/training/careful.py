@@ -17,7 +17,7 @@ from peregrm.errors import TrainingStopped
 from peregrm.store import replace_text
 from peregrm.training.policies import training_library
 
-__all__ = ["careful", "last_checkpoint"]
+__all__ = ["careful", "last_checkpoint", "updates_of"]
 
 MARK = "whole"
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -35,6 +35,11 @@ def last_checkpoint(folder: Path) -> Path | None:
     return found[max(found)] if found else None
 
 
+def updates_of(args: Any) -> int:
+    """Return how many updates a step has by a trainer's arguments: those that TRL's group trainers make on the same replies, else one."""
+    return int(getattr(args, "num_iterations", 1))
+
+
 @cache
 def careful(trainer: Any) -> Any:
     """Return a trainer's class made careful as the module docstring says."""
@@ -48,8 +53,8 @@ def careful(trainer: Any) -> Any:
             for name, parameter in model.named_parameters():
                 if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
                     raise TrainingStopped(
-                        f"step {state.global_step + 1}: the gradient of {name} is not finite: stopped before it changed a weight; "
-                        "a lower learning rate may help"
+                        f"step {state.global_step // updates_of(args) + 1}: the gradient of {name} is not finite: stopped before it "
+                        "changed a weight; a lower learning rate may help"
                     )
 
     class Careful(trainer):  # type: ignore[misc]

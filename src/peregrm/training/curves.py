@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,15 +29,19 @@ CURVES = "curves.svg"
 _WINDOWS = 24
 """The most points of the training curve; each is the mean over as many steps."""
 
+_LEAST_STEPS = 5
+"""The fewest steps a point of a run of ten or more: an interval over two of them says nothing and dwarfs the rest."""
+
 _END = 0.25
 """Share of the steps at either end whose mean reward is compared where the training judge read no held-out replies."""
 
 
 class Point(NamedTuple):
-    """A mean at a step, with its interval where it has one."""
+    """A mean at a step, with its interval where it has one; `by` tells judges and methods apart, whose points no line joins."""
 
     step: float
     value: Estimate
+    by: str = ""
 
 
 class Curves(NamedTuple):
@@ -82,17 +87,26 @@ def read_curves(folder: Path) -> Curves:
 
 
 def _judge(lines: Sequence[HeldOutLine]) -> str:
-    return lines[-1].judge if lines else ""
+    return lines[-1].judge.rpartition("/")[2] if lines else ""
 
 
 def _points(lines: Sequence[HeldOutLine]) -> list[Point]:
-    found = [(line.step, line.measure("total")) for line in lines]
-    return [Point(step, total) for step, total in found if total is not None and total.mean is not None]
+    found = [(line, line.measure("total")) for line in lines]
+    return [
+        Point(line.step, total, f"{line.judge} {line.method}")
+        for line, total in found
+        if total is not None and total.mean is not None
+    ]
+
+
+def _of_the_last(lines: Sequence[HeldOutLine]) -> list[HeldOutLine]:
+    """Return the lines by the judge and method of the last one: a run that goes on may name another held-out judge."""
+    return [line for line in lines if (line.judge, line.method) == (lines[-1].judge, lines[-1].method)]
 
 
 def _windows(lines: Sequence[LogLine]) -> list[Point]:
     """Return the mean reward over neighbouring steps; a step is what varies, so an interval needs two."""
-    size = max(1, math.ceil(len(lines) / _WINDOWS))
+    size = max(_LEAST_STEPS if len(lines) >= 2 * _LEAST_STEPS else 1, math.ceil(len(lines) / _WINDOWS))
     points = []
     for start in range(0, len(lines), size):
         some = lines[start : start + size]
@@ -107,18 +121,20 @@ def _mean_reward(lines: Sequence[LogLine]) -> Estimate:
 
 
 def parting_of(folder: Path) -> Parting | None:
-    """Return how the judges' opinions changed in a run; None where held-out cases were not evaluated twice.
+    """Return how the judges' opinions changed in a run; None where held-out cases were not evaluated twice by the judge of the last time.
 
     Raises what `read_log` and `read_held_out` raise.
     """
     lines = read_held_out(folder)
-    outside, beside = ([line for line in lines if line.role == role] for role in ("held-out", "training"))
+    outside, beside = (_of_the_last([line for line in lines if line.role == role]) for role in ("held-out", "training"))
     if len(outside) < 2:
         return None
     first, last = outside[0], outside[-1]
     held_out = _change(first, last)
+    beside = [line for line in beside if line.step >= first.step]
     same = len(beside) > 1
-    training = _change(beside[0], beside[-1]) if same else _rise(read_log(folder))
+    logged = () if same else [line for line in read_log(folder) if line.step > first.step]
+    training = _change(beside[0], beside[-1]) if same else _rise(logged)
     parted = _above(training) and _below(held_out)
     return Parting(
         first=first.step,
@@ -236,7 +252,7 @@ def curves_svg(curves: Curves) -> str:
     """Return the picture, which needs nothing outside itself."""
     steps = [point.step for points in curves[:3] for point in points]
     across = axis_of(steps)
-    height = 2 * (TOP + PANEL) + GAP + 20
+    height = 2 * (TOP + PANEL) + GAP + 38
     above = _Panel(TOP, across, _reach([*curves.trained, *curves.beside]))
     below = _Panel(2 * TOP + PANEL + GAP, across, _reach(curves.held_out))
     parts = [
@@ -273,10 +289,13 @@ def _frame(panel: _Panel, title: str) -> list[str]:
 
 
 def _line(panel: _Panel, points: Sequence[Point], colour: str) -> list[str]:
-    places = [(panel.x(step), panel.y(value.mean or 0.0), value) for step, value in points]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
-    parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'] if len(places) > 1 else []
-    for x, y, value in places:
+    places = [(panel.x(point.step), panel.y(point.value.mean or 0.0), point) for point in points]
+    parts = []
+    for _, group in groupby(places, key=lambda place: place[2].by):
+        path = [f"{x:.1f},{y:.1f}" for x, y, _ in group]
+        if len(path) > 1:
+            parts.append(f'<polyline points="{" ".join(path)}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    for x, y, (_, value, _) in places:
         if value.low is not None and value.high is not None:
             ends = f'y1="{panel.y(value.low):.1f}" y2="{panel.y(value.high):.1f}"'
             parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" {ends} stroke="{colour}" stroke-opacity="0.6"/>')

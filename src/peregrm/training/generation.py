@@ -1,9 +1,10 @@
 """A policy in this process writes replies: what held-out evaluation and best-of-n sampling share.
 
-Prompts are those of `peregrm.training.rows`, left-padded into batches; a reply ends at any of the policy's stop tokens. The same policy,
-rows, batch size and seed give the same replies, and nothing of the training is touched: neither the random numbers it draws next, nor
-which modules are in training mode, nor the policy's own generation settings, none of which count here. Thinking is taken off by
-`peregrm.replies`. Left out on purpose: beams, penalties and other ways to sample, and servers, which `peregrm evaluate` asks.
+Prompts are those of `peregrm.training.rows`, left-padded into batches; a reply ends at any of the policy's stop tokens, that which ends a
+turn in its chat template among them. The same policy, rows, batch size and seed give the same replies, and nothing of the training is
+touched: neither the random numbers it draws next, nor which modules are in training mode, nor the policy's own generation settings, none of
+which count here. Thinking is taken off by `peregrm.replies`, that which the chat template opens in the prompt too. Left out on purpose:
+beams, penalties and other ways to sample, and servers, which `peregrm evaluate` asks.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from peregrm.records import Case, Reply, Usage
-from peregrm.replies import reply_from_output
+from peregrm.replies import opened_thinking, reply_from_output
 from peregrm.text import THINK_CLOSE, THINK_OPEN
+from peregrm.training.offline.tokens import end_of_turn
 from peregrm.training.policies import Policy, training_library
 from peregrm.training.rows import PromptRow
 
-__all__ = ["Written", "write_replies"]
+__all__ = ["Written", "stop_at_turns", "write_replies"]
 
 
 class Written(NamedTuple):
@@ -129,16 +131,29 @@ def _outputs(policy: Policy, rows: Sequence[PromptRow], sampling: dict[str, Any]
     return [_until_stop(row[longest:], sampling["eos_token_id"]) for row in made.tolist()]
 
 
+def _shown(tokenizer: Any, row: PromptRow) -> str:
+    return str(tokenizer.apply_chat_template(row.chat, add_generation_prompt=True, tokenize=False))
+
+
 def _encoded(tokenizer: Any, row: PromptRow) -> list[int]:
-    text = tokenizer.apply_chat_template(row.chat, add_generation_prompt=True, tokenize=False)
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    return list(tokenizer(_shown(tokenizer, row), add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def stop_at_turns(policy: Policy) -> None:
+    """Have the policy's own generation settings, which are saved with whole weights, stop where `write_replies` does.
+
+    An adapter has none of its own: what generates with it takes those of its base.
+    """
+    _below(policy.model).generation_config.eos_token_id = _stop_tokens(policy)
 
 
 def _stop_tokens(policy: Policy) -> list[int]:
-    """Return every token at which the policy's tokenizer or weights say that a reply ends."""
+    """Return every token at which the policy's tokenizer, weights or chat template say that a reply ends."""
+    tokenizer = policy.tokenizer
     stated = _below(policy.model).generation_config.eos_token_id
     listed = stated if isinstance(stated, list) else [stated]
-    return sorted({token for token in (policy.tokenizer.eos_token_id, *listed) if token is not None})
+    ends = (tokenizer.eos_token_id, end_of_turn(tokenizer), *listed)
+    return sorted({token for token in ends if token is not None})
 
 
 def _until_stop(ids: Sequence[int], stops: Sequence[int]) -> list[int]:
@@ -148,12 +163,14 @@ def _until_stop(ids: Sequence[int], stops: Sequence[int]) -> list[int]:
 
 def _reply(policy: Policy, row: PromptRow, ids: Sequence[int], name: str, cut_off: bool) -> Reply:
     usage = Usage(calls=1, input_tokens=row.tokens, output_tokens=len(ids))
-    return reply_from_output(row.case, _text(policy.tokenizer, ids), policy=name, cut_off=cut_off, usage=usage)
+    output = opened_thinking(_shown(policy.tokenizer, row)) + _text(policy.tokenizer, ids)
+    return reply_from_output(row.case, output, policy=name, cut_off=cut_off, usage=usage)
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:
     """Return the words of tokens without special ones; tags around reasoning stay, whatever the tokenizer takes them for."""
     special = {token for token in tokenizer.all_special_ids if not _is_tag(tokenizer.convert_ids_to_tokens(token))}
+    special.add(end_of_turn(tokenizer))  # not every tokenizer lists it among its own
     return str(tokenizer.decode([token for token in ids if token not in special], skip_special_tokens=False))
 
 

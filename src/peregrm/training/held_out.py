@@ -23,11 +23,14 @@ from typing import Any, NamedTuple
 from peregrm.errors import ModelError, PeregrmError, SettingsError
 from peregrm.evaluation.statistics import Estimate, clustered_mean
 from peregrm.mapping import NoProgress, map_in_order
+from peregrm.models.heads import is_head
+from peregrm.models.local_judge import is_local, local_path, read_taught
 from peregrm.models.registry import model_name
 from peregrm.records import Failure, Reply
 from peregrm.reward.base import COMPARING, RewardModel, Scored
 from peregrm.settings import Settings
 from peregrm.store import read_records, replace_text, write_records
+from peregrm.training.careful import updates_of
 from peregrm.training.curves import write_curves
 from peregrm.training.generation import Written, write_replies
 from peregrm.training.grpo.looped import OwnLoop
@@ -54,13 +57,15 @@ _AT_ONCE = 64
 def check_other_judge(training: Sequence[str], held_out: Sequence[str], settings: Settings) -> list[str]:
     """Raise `SettingsError` where a judge of the training would look at held-out replies too.
 
-    Judges are given as `--judge` takes them. Returns what a person should know besides: judges that are the same model elsewhere.
+    Judges are given as `--judge` takes them. Returns what a person should know besides: judges that are the same model elsewhere, and
+    distilled ones whose teacher is the other judge, or the other's teacher.
     """
     used = {model_name(spec, settings): spec for spec in training}
+    same = {_identity(name) for name in used}
     warnings = []
     for spec in held_out:
         name = model_name(spec, settings)
-        if name in used:
+        if _identity(name) in same:
             raise SettingsError(
                 f"{spec}: this judge gives the training reward, so it cannot show that training went wrong: name a different one for "
                 "held-out cases"
@@ -69,7 +74,23 @@ def check_other_judge(training: Sequence[str], held_out: Sequence[str], settings
         warnings += [
             f"{spec}: the model of this held-out judge may be that of the training judge {other}" for other in alike
         ]
+        warnings += [
+            f"{spec}: this held-out judge and the training judge {other} go back to one teacher, so they may err alike"
+            for other in used
+            if _source(name) & _source(other)
+        ]
     return warnings
+
+
+def _identity(name: str) -> str:
+    """Return what makes a judge the same one: of a head and a distilled judge its files, wherever they lie, else its name."""
+    return f"{name.partition(':')[0]}@{name.rpartition('@')[2]}" if is_head(name) or is_local(name) else name
+
+
+def _source(name: str) -> set[str]:
+    """Return the judges whose opinions a judge holds: itself and, of a distilled one, its teacher."""
+    own = {_identity(name)}
+    return own | {_identity(read_taught(local_path(name.rpartition("@")[0])).teacher)} if is_local(name) else own
 
 
 class _Judged(NamedTuple):
@@ -231,19 +252,19 @@ def held_out_callback(
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
             if state.is_world_process_zero:
-                evaluation.begin(state.global_step)
+                evaluation.begin(state.global_step // updates_of(args))
 
         def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-            if state.is_world_process_zero and every and state.global_step % every == 0:
+            if state.is_world_process_zero and every and state.global_step % (every * updates_of(args)) == 0:
                 wanted = control.should_log
-                evaluation.evaluate(state.global_step)
+                evaluation.evaluate(state.global_step // updates_of(args))
                 control.should_log = (
                     wanted  # a report is a log to the trainer, which then believes to have logged this step
                 )
 
         def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
             if state.is_world_process_zero:
-                evaluation.evaluate(state.global_step)
+                evaluation.evaluate(state.global_step // updates_of(args))
 
     return HeldOutCallback()
 

@@ -2,8 +2,9 @@
 
 The trainer's names are made plain, everything else it logs is kept under `more`. A number that is none (NaN, infinite) is null in the file
 and its name stands in `not_finite`; a number that was not there at all is null and does not. A run that goes on from a checkpoint drops
-the lines past it first, and what was spent on judges before counts on. Tensorboard and trackio are the trainer's own (`report_to`): the
-rewards' measures are among its logs. Left out on purpose: curves (`peregrm.training.curves`) and averages over lines.
+the lines past it first, and what was spent on judges before counts on. A step is a batch of replies, with all updates on it. Tensorboard
+and trackio are the trainer's own (`report_to`) and count updates; the rewards' measures are among its logs. Left out on purpose: curves
+(`peregrm.training.curves`) and averages over lines.
 
 transformers is imported inside `log_callback`.
 """
@@ -24,6 +25,7 @@ from peregrm.records import Part
 from peregrm.reward.adapters.common import MEASURES
 from peregrm.reward.adapters.trl import PREFIX
 from peregrm.store import replace_text, summarise_validation
+from peregrm.training.careful import updates_of
 from peregrm.training.clock import GENERATING, JUDGING, Clock
 from peregrm.training.policies import training_library
 
@@ -227,7 +229,7 @@ def log_callback(
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
             if state.is_world_process_zero:
-                log.begin(state.global_step)
+                log.begin(state.global_step // updates_of(args))
             watch.read()
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
@@ -238,7 +240,8 @@ def log_callback(
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
             if state.is_world_process_zero and logs:
-                log.add(state.global_step, state.epoch, state.max_steps, logs)
+                each = updates_of(args)
+                log.add(state.global_step // each, state.epoch, state.max_steps // each, logs)
 
     return LogCallback()
 

@@ -7,10 +7,10 @@ Memory is an estimate of what the process holds at its fullest, summed over:
 - the update: for each token of `at_once` replies with their prompts, in each layer, what autograd keeps of a Llama block with fused
   attention. Counted from its operations: two norms keep 5 x width, attention 5 x width (queries, keys and values at full width, its output
   twice), the residual 1 x width, the gated feed-forward 4 x its own width; the same way of counting as Korthikanti et al. 2022
-  (arXiv:2205.05198, section 4.1), who arrive at 34 bytes x width for a GPT block at 16 bits without attention scores. With recomputation
-  (on a GPU) a layer keeps its input, and one layer all of it. Then the last layer, which TRL 1.16 goes through in tiles of up to 4,096
-  tokens by 32,768 words: on a CPU over all tokens, prompts included, with eight more tensors of that size for the gradient (read from its
-  code, and measured); on a GPU over new tokens and with none;
+  (arXiv:2205.05198, section 4.1), who arrive at 34 bytes x width for a GPT block at 16 bits without attention scores. Activations are
+  recomputed, so a layer keeps its input, and one layer at a time all of it. Then the last layer, which TRL 1.16 goes through in tiles of up
+  to 4,096 tokens by 32,768 words, over new tokens alone; on a CPU with eight more tensors of that size for the gradient (read from its
+  code, and measured), on a GPU with none;
 - or, where that is more, the writing of the replies: TRL writes all those of a step at once, so keys and values of every token of them in
   every layer, and the feed-forward of all prompts when they are read;
 - what the libraries take themselves (`RUNTIME`, measured), and the file's own copy while weights are read.
@@ -154,11 +154,10 @@ def plan_memory(shape: Shape, settings: GroupSettings, *, prompt_tokens: int, fr
     whole = prompt_tokens + settings.max_new_tokens
     tokens = settings.at_once * whole
     block = 11 * shape.width + 4 * shape.inner
-    recomputed = shape.device != "cpu"
-    kept = shape.layers * shape.width + block if recomputed else shape.layers * block
-    scored = settings.at_once * settings.max_new_tokens if recomputed else tokens
+    kept = shape.layers * shape.width + block
+    scored = settings.at_once * settings.max_new_tokens
     tile = min(scored, _TILE_TOKENS) * min(shape.vocabulary, _TILE_WORDS) * shape.number
-    head = tile * (1 if recomputed else _TILES_ON_CPU)
+    head = tile * (_TILES_ON_CPU if shape.device == "cpu" else 1)
     cache = settings.replies * whole * shape.layers * 2 * shape.key_width
     read = settings.replies * prompt_tokens * (2 * shape.width + 3 * shape.inner)
     needs_reference = settings.kl > 0 and not shape.adapter

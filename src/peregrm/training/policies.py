@@ -7,6 +7,7 @@ quantised training, and any sharding, which is verl's.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -25,6 +26,7 @@ __all__ = [
     "Lora",
     "Policy",
     "base_of",
+    "fingerprint",
     "load_policy",
     "outline_policy",
     "parameter_counts",
@@ -40,6 +42,23 @@ BASE_NAME = "peregrm_base.json"
 
 GGUF = "gguf:"
 EMBEDDED = "embedded"
+
+_READ = (
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "chat_template*",
+    "*.safetensors",
+    "pytorch_model*.bin",
+    "adapter_model.bin",
+)
+"""Files of a folder that decide what a model is."""
+
+_BLOCK, _BLOCKS = 1 << 16, 64
+"""Of a file larger than this many blocks of so many bytes so many are read for its fingerprint, spread from its beginning to its end."""
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -238,6 +257,44 @@ def base_of(adapter: Path) -> str:
         return str(json.loads(named.read_text(encoding="utf-8"))["base"])
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     return str(config["base_model_name_or_path"])
+
+
+def fingerprint(name: str) -> str:
+    """Return what changes when the model that is loaded by this name becomes another one; the name itself for a model of a hub.
+
+    16 hex digits of a hash over a folder's files, and over what lies below an adapter; those of `check_gguf` for a GGUF file. Names and
+    sizes count, and of large files 64 blocks spread over them (4 MB), not all: weights that were trained on differ nearly everywhere,
+    while what their header says stays the same. Where a folder lies does not count.
+
+    Raises `InputError` for a GGUF file that is none, `SettingsError` for a folder that cannot be read.
+    """
+    if name == EMBEDDED or name.startswith(GGUF):
+        return check_gguf(default_gguf() if name == EMBEDDED else Path(name.removeprefix(GGUF)))
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    seen = hashlib.sha256()
+    try:
+        for path in sorted({path for pattern in _READ for path in folder.glob(pattern) if path.is_file()}):
+            seen.update(f"{path.name}/{path.stat().st_size}/".encode())
+            seen.update(_sampled(path))
+        if (folder / "adapter_config.json").exists():
+            seen.update(fingerprint(base_of(folder)).encode())
+    except (OSError, ValueError, KeyError) as error:
+        raise SettingsError(f"{name}: cannot be read: {_one_line(error)}") from None
+    return seen.hexdigest()[:16]
+
+
+def _sampled(path: Path) -> bytes:
+    """Return a hash of a file, or of blocks of it where it is large."""
+    size, seen = path.stat().st_size, hashlib.sha256()
+    last = max(0, size - _BLOCK)
+    places = range(0, size, _BLOCK) if size <= _BLOCK * _BLOCKS else [n * last // (_BLOCKS - 1) for n in range(_BLOCKS)]
+    with path.open("rb") as file:
+        for place in places:
+            file.seek(place)
+            seen.update(file.read(_BLOCK))
+    return seen.digest()
 
 
 def _source(name: str) -> dict[str, str]:

@@ -4,23 +4,31 @@ TRL has no PPO of its own any more. Its GRPO trainer has PPO's clipped ratio, to
 lets advantages differ between tokens; what is added here is where these come from: a critic that says of each token what the reply will be
 worth, and generalised advantage estimates (Schulman et al., 2016, equation 16) with a discount of 1, made zero in mean and 1 in spread over
 the batch. The reward stands at a reply's last token. Two things differ from PPO as it is usually done for language models, and whoever
-reports results says so: the critic is one linear layer on the policy's own last hidden states, fitted to each batch apart, and never
-changes them (so there is no second network and no shared gradient), and the divergence from the start is a term of the loss, not of the
-reward. `critic/error` in the log is the root mean square of what rewards are off from what the critic expected.
+reports results says so: the critic is one linear layer on the policy's own last hidden states, solved and not trained by gradients, and
+never changes them (so there is no second network and no shared gradient), and the divergence from the start is a term of the loss, not of
+the reward. `critic/error` in the log is the root mean square of what rewards are off from what the critic expected, `critic/learned` 1
+where it used its layer.
 
-A reply without a reward has no advantage and teaches the critic nothing. The critic and its optimizer are part of every checkpoint. One
-process only. torch and trl are imported inside.
+The critic's constant is the mean reward of the batch itself, so that no advantage stands for the whole batch being good or bad. Its layer
+is a ridge regression, in closed form, of rewards on states, both as they lie around their batch's mean: solved from the batches before
+this one, each of which counts for less the older it is, because states change with the policy. How strong the ridge must be is not known:
+several are tried on each batch before it is learned from, and the one that was least wrong so far is used, no layer at all among them.
+So a layer is used only after it was nearer to rewards it had not seen than the constant was.
+
+With the constant alone an advantage fades with lambda towards the beginning of a reply: what its last 20 tokens or so did is learned
+first. A reply without a reward has no advantage and teaches the critic nothing. The critic is part of every checkpoint: a square matrix as
+wide as the states. One process only. torch and trl are imported inside.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from peregrm.training.policies import training_library
 
-__all__ = ["CLIP", "LAMBDA", "advantages_of", "with_critic"]
+__all__ = ["CLIP", "LAMBDA", "Critic", "advantages_of", "with_critic"]
 
 CLIP = 0.2
 """How far the ratio of new to old probability may go before it stops counting, on either side."""
@@ -28,18 +36,17 @@ CLIP = 0.2
 LAMBDA = 0.95
 """How far an advantage looks ahead past what the critic says: 0 one token, 1 to the end of the reply."""
 
-_STEPS = 20
-_RATE = 0.01
+_STRENGTHS = (1.0, 10.0, 100.0)
+"""Ridges that are tried: as many replies, for each dimension, as would have to speak against a layer of zeros."""
+
+_KEPT = 0.9
+"""What a batch counts for against the one after it."""
+
 _FILE = "critic.pt"
 
 
-class _Estimates(NamedTuple):
-    advantages: Any
-    returns: Any
-
-
-def advantages_of(values: Any, mask: Any, rewards: Any, spread: float = LAMBDA) -> _Estimates:
-    """Return advantages and returns of each token, 0 where `mask` is.
+def advantages_of(values: Any, mask: Any, rewards: Any, spread: float = LAMBDA) -> Any:
+    """Return the advantage of each token, 0 where `mask` is.
 
     Args:
         values: What the critic expects before each token of each reply; a tensor of replies by tokens.
@@ -57,38 +64,82 @@ def advantages_of(values: Any, mask: Any, rewards: Any, spread: float = LAMBDA) 
         surprise = gained - values[:, place]
         carried = torch.where(last > place, surprise + spread * carried, torch.where(last == place, surprise, 0.0))
         found[:, place] = carried
-    found = found * mask
-    return _Estimates(found, (found + values) * mask)
+    return found * mask
 
 
-class _Critic:
-    """A linear layer on hidden states and its optimizer; it begins at zero, so it draws nothing at random."""
+class Critic:
+    """Expects rewards by hidden states, as the module docstring says; nothing in it is drawn at random.
+
+    Args:
+        size: The width of the states.
+        device: Where they lie.
+    """
 
     def __init__(self, size: int, device: Any) -> None:
         torch = training_library("torch")
         self._torch = torch
-        self.layer = torch.nn.Linear(size, 1, device=device)
-        torch.nn.init.zeros_(self.layer.weight)
-        torch.nn.init.zeros_(self.layer.bias)
-        self.optimizer = torch.optim.Adam(self.layer.parameters(), lr=_RATE)
+        self._state = {
+            "scatter": torch.zeros(size, size, device=device),
+            "cross": torch.zeros(size, device=device),
+            "replies": torch.zeros((), device=device),
+            "wrong": torch.zeros(1 + len(_STRENGTHS), device=device),
+        }
 
-    def values(self, states: Any) -> Any:
-        with self._torch.no_grad():
-            return self.layer(states)[..., 0]
+    @property
+    def learned(self) -> bool:
+        """Whether the next batch is judged by a layer, and not by the constant alone."""
+        return bool(self._state["wrong"].argmin() > 0)
 
-    def fit(self, states: Any, mask: Any, returns: Any) -> None:
-        for _ in range(_STEPS):
-            self.optimizer.zero_grad()
-            wrong = (self.layer(states)[..., 0] - returns) ** 2 * mask
-            (wrong.sum() / mask.sum()).backward()
-            self.optimizer.step()
+    def expect(self, states: Any, mask: Any, rewards: Any) -> Any:
+        """Return what is expected before each token, 0 where `mask` is, and learn from the batch afterwards.
+
+        Args:
+            states: A tensor of replies by tokens by width, in float32.
+            mask: 1 for the tokens of a reply, 0 else.
+            rewards: One for each reply, all finite. What is expected of one hangs on them by their mean alone.
+        """
+        kept = mask.bool()
+        share = (mask / mask.sum(1, keepdim=True).clamp(min=1) / len(mask))[
+            kept
+        ]  # each reply counts as much as any other
+        own = rewards.mean()
+        around = states[kept]
+        around = around - share @ around
+        left = (rewards[:, None] - own).expand_as(mask)[kept]
+        guesses = self._torch.stack([self._torch.zeros_like(left), *(around @ layer for layer in self._layers())])
+        chosen = guesses[self._state["wrong"].argmin()]
+        self._learn(around, left, share * len(mask), guesses)
+        values = self._torch.zeros_like(mask)
+        values[kept] = own + chosen
+        return values
+
+    def _layers(self) -> list[Any]:
+        """Return a layer for each strength; zeros before there is anything to solve."""
+        scatter, cross = self._state["scatter"], self._state["cross"]
+        spread = scatter.diagonal().clamp(min=1e-12 * self._state["replies"].clamp(min=1)).sqrt()
+        scale = self._state["replies"].clamp(min=1).sqrt() / spread  # states in units of their spread
+        size = len(cross)
+        square, side = scatter * scale[:, None] * scale, cross * scale
+        alone = self._torch.eye(size, device=scatter.device) * size
+        return [self._torch.linalg.solve(square + strength * alone, side) * scale for strength in _STRENGTHS]
+
+    def _learn(self, around: Any, left: Any, weight: Any, guesses: Any) -> None:
+        """Add a batch: how wrong each layer was on it, then what it tells of states and rewards."""
+        more = {
+            "scatter": around.T @ (around * weight[:, None]),
+            "cross": around.T @ (left * weight),
+            "replies": weight.sum(),
+            "wrong": ((left - guesses) ** 2 * weight).sum(1),
+        }
+        self._state = {name: _KEPT * self._state[name] + tensor for name, tensor in more.items()}
 
     def state(self) -> dict[str, Any]:
-        return {"layer": self.layer.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Return what a checkpoint holds: tensors by name."""
+        return dict(self._state)
 
     def load(self, state: dict[str, Any]) -> None:
-        self.layer.load_state_dict(state["layer"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Go on from what `state` returned."""
+        self._state = {name: state[name].to(tensor.device) for name, tensor in self._state.items()}
 
 
 @cache
@@ -100,7 +151,7 @@ def with_critic(trainer: Any) -> Any:
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
             size = self.model.config.get_text_config().hidden_size
-            self._critic = _Critic(size, self.accelerator.device)
+            self._critic = Critic(size, self.accelerator.device)
 
         def _calculate_rewards(self, *arguments: Any, **named: Any) -> Any:
             rewards = super()._calculate_rewards(*arguments, **named)
@@ -119,14 +170,13 @@ def with_critic(trainer: Any) -> Any:
             advantages = torch.zeros_like(mask)
             if not scored.any():
                 return advantages
-            states = self._states(made)[scored]
-            values, mask = self._critic.values(states) * mask[scored], mask[scored]
+            states, mask = self._states(made)[scored], mask[scored]
             totals = self._totals[scored].float()
-            found = advantages_of(values, mask, totals)
+            self._metrics["train"]["critic/learned"].append(float(self._critic.learned))
+            values = self._critic.expect(states, mask, totals)
             wrong = ((totals[:, None] - values) ** 2 * mask).sum() / mask.sum()
             self._metrics["train"]["critic/error"].append(float(wrong.sqrt()))
-            advantages[scored] = _standard(found.advantages, mask)
-            self._critic.fit(states, mask, found.returns)
+            advantages[scored] = _standard(advantages_of(values, mask, totals), mask)
             return advantages
 
         def _states(self, made: dict[str, Any]) -> Any:
@@ -150,7 +200,7 @@ def with_critic(trainer: Any) -> Any:
         def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
             super()._load_optimizer_and_scheduler(checkpoint)
             if checkpoint is not None:
-                self._critic.load(torch.load(Path(checkpoint) / _FILE, weights_only=True))
+                self._critic.load(torch.load(Path(checkpoint) / _FILE, weights_only=True, map_location="cpu"))
 
     WithCritic.__name__ = trainer.__name__
     WithCritic.__module__ = trainer.__module__

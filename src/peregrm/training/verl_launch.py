@@ -55,6 +55,9 @@ VERL_GIVES_UP_S = 300.0
 _SETS = {False: "peregrm", True: "peregrm-flagged"}
 """verl's name of a set, by whether a case is flagged: verl reports sets apart, and flagged cases have no empathy to be averaged."""
 
+_OURS = "# The judges of this launch, written by `peregrm train verl`."
+"""The first line of its settings file, by which it is told from somebody's own."""
+
 _TOKENS_AT_ONCE = 16_384
 _STEP = 64
 """Prompt lengths are rounded up to a multiple of it."""
@@ -199,8 +202,8 @@ def write_launch(
     """Write the launch into `folder`; `run.sh` comes last, so that half a launch cannot be started.
 
     `settings_file` is the text of a `peregrm.toml` that the judges need. Raises `SettingsError` for settings verl could not use,
-    `InputError` for too few prompts, for a folder where training has begun and for one whose name run.sh could not hand on,
-    `DependencyError` without pyarrow.
+    `InputError` for too few prompts, for a folder where training has begun or that has a settings file of its own and for one whose name
+    run.sh could not hand on, `DependencyError` without pyarrow.
     """
     check_launch(launch, options)
     check_rows(rows, launch)
@@ -209,6 +212,9 @@ def write_launch(
         raise InputError(f"{str(folder)!r}: a launch goes into a folder without `$` and control characters in its path")
     if (folder / "checkpoints").exists():
         raise InputError(f"{folder}: training has begun in here; write the launch into another folder")
+    known = folder / "peregrm.toml"
+    if known.exists() and not known.read_text(encoding="utf-8", errors="replace").startswith(_OURS):
+        raise InputError(f"{known}: a settings file that belongs to no launch; write the launch into another folder")
     view = _view(folder, rows, launch, options, settings_file)
     texts = {name: _rendered(f"{name}.jinja", view) for name in ("grpo.yaml", "README.md", "run.sh")}
     texts["reward.py"] = (_files() / "reward.py").read_text(encoding="utf-8")
@@ -216,8 +222,10 @@ def write_launch(
     (folder / "run.sh").unlink(missing_ok=True)
     for name, data in tables.items():
         replace_bytes(folder / name, data)
-    if settings_file is not None:
-        replace_text(folder / "peregrm.toml", settings_file)
+    if settings_file is None:
+        known.unlink(missing_ok=True)  # of a launch written in here before
+    else:
+        replace_bytes(known, f"{_OURS}\n\n{settings_file}".encode(), mode=0o600)
     for name in ("grpo.yaml", "reward.py", "README.md", "run.sh"):
         replace_text(folder / name, texts[name])
     (folder / "run.sh").chmod(0o755)

@@ -128,3 +128,13 @@ async def test_it_works_without_the_two_ways_to_log(cases: list[Case], judge: Sc
     assert function.__name__ == "peregrm_no_bystander"
     (total,) = await function(prompts=["hi"], completions=["worth 5"], completion_ids=[[1]], case=[cases[0]])
     assert total == pytest.approx(1.0)
+
+
+async def test_thinking_that_the_prompt_opened_and_never_ended_is_no_reply(
+    cases: list[Case], judge: ScriptedModel
+) -> None:
+    function = trl_reward(open_reward(RewardOptions(), (judge,)), opened="<think>")
+    log = Log()
+    got = await call(function, [cases[0]] * 2, ["worth 5, the user says", "hm</think>worth 5"], log)
+    assert (got[0] is None, got[1] is None) == (True, False)
+    assert log.columns["peregrm/failure"] == ["unclosed_thinking", ""]

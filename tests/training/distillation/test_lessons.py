@@ -127,3 +127,10 @@ def test_judgements_that_did_not_see_the_case_are_refused(tmp_path: Path) -> Non
         lessons(tmp_path)
     with pytest.raises(InputError, match="no judgements"):
         read_judged([tmp_path / "nothing"])
+
+
+def test_what_a_judge_was_shown_must_be_known(tmp_path: Path) -> None:
+    scored_folder(tmp_path, users=1, replies=1)
+    (tmp_path / "rewards.jsonl").unlink()
+    with pytest.raises(InputError, match="without rewards"):
+        lessons(tmp_path)

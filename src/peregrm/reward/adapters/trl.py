@@ -32,6 +32,7 @@ def trl_reward(
     dataset: str | Path | None = None,
     deadline_s: float | None = None,
     no_reply_score: float | None = None,
+    opened: str = "",
 ) -> TrlReward:
     """Return a TRL reward function; its `__name__`, which TRL logs, is `peregrm_` and the reward's method.
 
@@ -41,6 +42,8 @@ def trl_reward(
         dataset: The folder of a dataset, to look case ids up in.
         deadline_s: Seconds for one batch; groups that are not done by then have no reward. None: as long as the judge takes.
         no_reply_score: What a completion scores whose thinking never ended, so that there is no reply. None: it has no reward.
+        opened: What stands before every completion: the tag of thinking that the policy's chat template opens in the prompt, as
+            `peregrm.replies.opened_thinking` finds it. Without it, thinking that began there and never ended is read as a reply.
     """
     cases = CaseReader(None if dataset is None else Path(dataset))
 
@@ -56,7 +59,7 @@ def trl_reward(
         if case_column not in columns:
             raise InputError(f"the training set has no column {case_column!r} that says which case a prompt is")
         rows = [
-            Row(cases.read(value), last_reply(completion))
+            Row(cases.read(value), opened + last_reply(completion))
             for value, completion in zip(columns[case_column], completions, strict=True)
         ]
         outcomes = await score_rows(reward, rows, deadline_s=deadline_s, no_reply_score=no_reply_score)

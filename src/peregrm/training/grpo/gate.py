@@ -65,6 +65,7 @@ class Gate:
         self._given_up = False
         self._answered = 0
         self._silent = 0
+        self._without = 0
 
     @property
     def method(self) -> str:
@@ -82,6 +83,8 @@ class Gate:
             finally:
                 self._silent -= totals == 0
         self._lost.extend(map(_loss, scored))
+        for one in scored:
+            self._without = 0 if one.total is not None else self._without + 1
         return scored
 
     async def _again(self, case: Case, replies: Sequence[Reply | str], scored: list[Scored]) -> list[Scored]:
@@ -101,12 +104,18 @@ class Gate:
         return scored
 
     def check(self) -> None:
-        """Raise `FailureBudgetExceeded` where too many of the last replies have no reward."""
+        """Raise `FailureBudgetExceeded` where too many of the last replies have no reward, or none at all has one, for whatever reason."""
         reasons = [reason for reason in self._lost if reason is not None]
         if len(self._lost) >= _LEAST and len(reasons) > self._budget * len(self._lost):
             raise FailureBudgetExceeded(
                 f"{len(reasons)} of the last {len(self._lost)} replies have no reward ({len(reasons) / len(self._lost):.0%}, the budget is "
                 f"{self._budget:.0%}). The last: {reasons[-1]}. A checkpoint is kept: the same command goes on from it"
+            )
+
+        if self._without >= (self._lost.maxlen or _LEAST):
+            raise FailureBudgetExceeded(
+                f"none of the last {self._without} replies has a reward, so nothing is learned: look at what the judge "
+                "declines. A checkpoint is kept: the same command goes on from it"
             )
 
     async def aclose(self) -> None:

@@ -100,7 +100,7 @@ def stopper(check: Callable[[], None], stopped: list[Exception], updates: int = 
                 return
             try:
                 check()
-                _check_gradients(state.global_step, self.trainer.odd_steps)
+                _check_gradients(state.global_step // updates, self.trainer.odd_steps)
             except (TrainingStopped, FailureBudgetExceeded) as error:
                 stopped.append(error)
                 control.should_save = control.should_training_stop = True

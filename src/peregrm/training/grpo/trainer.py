@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from peregrm.errors import SettingsError, TrainingStopped
+from peregrm.replies import opened_thinking
 from peregrm.reward.adapters.trl import trl_reward
 from peregrm.reward.base import RewardModel
 from peregrm.training.careful import last_checkpoint
@@ -27,7 +28,7 @@ from peregrm.training.policies import Policy, quietly, save_policy, training_lib
 from peregrm.training.ppo import CLIP, with_critic
 from peregrm.training.rows import PromptRow
 
-__all__ = ["CHECKPOINTS", "GroupRun", "steps_asked"]
+__all__ = ["CHECKPOINTS", "REFERENCE", "GroupRun", "steps_asked"]
 
 CHECKPOINTS = "checkpoints"
 REFERENCE = "reference"
@@ -77,13 +78,19 @@ class GroupRun:
             try:
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             except RuntimeError as error:
-                raise _told(error, trainer.state.global_step) from error
+                raise _told(error, trainer.state.global_step // self.settings.updates) from error
         if self._stopped:
             raise self._stopped[0]
         return int(trainer.state.global_step) // self.settings.updates
 
     def _device(self) -> str:
         return str(next(self.policy.model.parameters()).device.type)
+
+    def _opened(self) -> str:
+        """Return the thinking that the policy's chat template opens for it, which is then no part of what it writes."""
+        return opened_thinking(
+            self.policy.tokenizer.apply_chat_template(self.rows[0].chat, add_generation_prompt=True, tokenize=False)
+        )
 
     def _trainer(self) -> Any:
         trl, transformers = training_library("trl"), training_library("transformers")
@@ -99,7 +106,7 @@ class GroupRun:
         try:
             trainer = steady(base)(
                 model=self.policy.model,
-                reward_funcs=trl_reward(self.reward),
+                reward_funcs=trl_reward(self.reward, opened=self._opened()),
                 args=config(**_arguments(self.settings, self.pace, steps, self.folder, self._device())),
                 train_dataset=self._prompts(steps),
                 processing_class=self.policy.tokenizer,
@@ -163,7 +170,7 @@ def _arguments(settings: GroupSettings, pace: Pace, steps: int, folder: Path, de
             "bf16": device == "cuda" and torch.cuda.is_bf16_supported(),
             "gradient_checkpointing": True,  # a third more work in the update for a tenth of its memory
             "dataloader_pin_memory": device == "cuda",
-            "logging_steps": 1,
+            "logging_steps": settings.updates,
             "save_strategy": "steps",
             "save_steps": pace.save_every * settings.updates,
             "report_to": pace.report_to,

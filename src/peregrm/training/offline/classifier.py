@@ -47,6 +47,7 @@ def classifier_of(policy: Policy, lora: Lora | None, seed: int) -> Classifier:
         raise SettingsError(f"{policy.name}: its classifier has no head {_HEAD!r}, so it cannot be made a reward model")
     model.base_model.load_state_dict(source.base_model.state_dict())
     if lora is not None:
+        _exact_head(model)
         peft = training_library("peft")
         modules = lora.modules if isinstance(lora.modules, str) else list(lora.modules)
         config = peft.LoraConfig(
@@ -59,6 +60,16 @@ def classifier_of(policy: Policy, lora: Lora | None, seed: int) -> Classifier:
         )
         model = peft.get_peft_model(model, config)
     return Classifier(model, policy.tokenizer, policy.context)
+
+
+def _exact_head(model: Any) -> None:
+    """Train the head in float32, whatever the frozen weights are: steps of a small rate are lost in bfloat16."""
+    head = getattr(model, _HEAD).float()
+    head.register_forward_pre_hook(_to_weights)
+
+
+def _to_weights(head: Any, shown: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(one.to(head.weight.dtype) for one in shown)
 
 
 def whole_model(model: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
+from peregrm.training.generation import stop_at_turns
 from peregrm.training.offline.likelihood import log_likelihoods, mean_of
 from peregrm.training.offline.running import (
     POLICY,
@@ -79,9 +80,11 @@ def train_dpo(
     def figures() -> dict[str, float]:
         return {"margin_before": start, "margin_after": _margin(policy, seen)}
 
-    return fit(
-        Fit(_trainer(trl.DPOTrainer), arguments, lambda _: save_policy(policy, out / POLICY)), out, tell, figures
-    )
+    def save(_: Fitted) -> None:
+        stop_at_turns(policy)
+        save_policy(policy, out / POLICY)
+
+    return fit(Fit(_trainer(trl.DPOTrainer), arguments, save), out, tell, figures)
 
 
 @cache

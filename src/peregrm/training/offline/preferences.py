@@ -1,27 +1,24 @@
 """Pairs of replies as a scalar reward model sees them: whole cases, divided by user into those it learns from and those that measure it.
 
 A moment of the material becomes a case: what is known stands in it as memories, and where every one of them has its label (hand-written
-cases), they make up a persona too, as a run without a model makes it. A fifth of the users is held out, by a hash of their ids, so the same
-input is divided alike. Pairs of single dimensions are left out and counted: the model has one number. Left out on purpose: hostile replies
-and persona swaps, which are those of `peregrm train judge-head`.
+cases), they make up a persona too, as a run without a model makes it. Users are divided by the hash that divides datasets, with the usual
+shares: those of `validation` and `test`, about a fifth, are held out. Pairs of single dimensions are left out and counted: the model has
+one number. Left out on purpose: hostile replies and persona swaps, which are those of `peregrm train judge-head`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import NamedTuple
 
 from peregrm.dataset.extractive.persona import group_persona
+from peregrm.dataset.output.splits import split_users
 from peregrm.errors import InputError
 from peregrm.evaluation.validity.ratings.rows import nobody
 from peregrm.records import Case, History, Memory
 from peregrm.reward.heads.head import TOTAL
 from peregrm.training.pairs import LANGUAGE, Group, Material
 
-__all__ = ["HELD_OUT", "Divided", "Preference", "case_of_group", "divided"]
-
-HELD_OUT = 0.2
-"""The share of users that measure and teach nothing."""
+__all__ = ["Divided", "Preference", "case_of_group", "divided"]
 
 _FEWEST = 4
 
@@ -50,16 +47,16 @@ def divided(material: Material) -> Divided:
     """
     train: list[Preference] = []
     held_out: list[Preference] = []
-    users = sorted({group.user for group in material.groups}, key=_hashed)
+    users = {group.user for group in material.groups}
     if len(users) < _FEWEST:
         raise InputError(f"{len(users)} users are too few to train on some and measure on others: at least {_FEWEST}")
-    apart = set(users[: max(1, round(HELD_OUT * len(users)))])
+    splits = split_users(users).splits
     for group in material.groups:
         whole = [pair for pair in group.pairs if pair.output == TOTAL]
         if len(whole) < len(group.pairs):
             material.leave_out("pairs of single dimensions", len(group.pairs) - len(whole))
         case = case_of_group(group)
-        into = held_out if group.user in apart else train
+        into = train if splits[group.user] == "train" else held_out
         into += [Preference(case, group.replies[p.better], group.replies[p.worse], p.name, group.source) for p in whole]
     if not train or not held_out:
         raise InputError("there are not enough pairs of whole replies to train on some users and measure on others")
@@ -84,7 +81,3 @@ def case_of_group(group: Group) -> Case:
         situation=group.moment.situation,
         query=group.moment.query,
     )
-
-
-def _hashed(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

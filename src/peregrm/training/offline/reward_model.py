@@ -33,7 +33,7 @@ from peregrm.training.offline.running import (
     trainer_arguments,
 )
 from peregrm.training.pairs import Material
-from peregrm.training.policies import Lora, Policy, parameter_counts, save_folder, training_library
+from peregrm.training.policies import Lora, Policy, fingerprint, parameter_counts, save_folder, training_library
 
 __all__ = ["CARD", "REWARD_RATE", "TOO_LONG", "encoded", "plan_reward", "train_reward_model"]
 
@@ -70,13 +70,14 @@ def train_reward_model(
     """
     classifier, train, held_out = _prepared(policy, material, lora, settings)
     adapter = None if lora is None else lora.model_dump(mode="json")
-    asked = {"method": "reward", "base": policy.name, "adapter": adapter}
+    asked = {"method": "reward", "base": policy.name, "weights": fingerprint(policy.name), "adapter": adapter}
     if finished(out, asked, settings, [row[1:] for row in train]) is not None:
         return RewardCard.model_validate_json((out / CARD).read_text(encoding="utf-8"))
     tell(f"{len(train)} pairs of {_users(train)} users; {len(held_out)} pairs of {_users(held_out)} users are held out")
 
     def save(fitted: Fitted) -> None:
-        whole = classifier._replace(model=whole_model(classifier.model))
+        merged = whole_model(classifier.model)
+        whole = classifier._replace(model=merged.to(merged.dtype))  # measured as it will be loaded
         card = RewardCard(
             base=policy.name,
             adapter=lora,

@@ -29,6 +29,7 @@ from peregrm.training.logs import log_callback
 from peregrm.training.policies import Policy, quietly, training_library
 
 __all__ = [
+    "ASKED",
     "CHECKPOINTS",
     "POLICY",
     "Fit",
@@ -50,6 +51,9 @@ ASKED = "asked.json"
 RESULT = "result.json"
 POLICY = "policy"
 
+_WARM_UP = 0.05
+"""The share of steps, rounded down, over which the learning rate rises."""
+
 Tell = Callable[[str], None]
 
 
@@ -66,7 +70,7 @@ class FitSettings(Part):
     """Examples a step."""
 
     at_once: Annotated[int, Field(ge=1)] = 4
-    """Examples in memory at once; a divisor of `batch`. It changes memory and speed, not what is learned."""
+    """Examples in memory at once; a divisor of `batch`. It changes memory and speed, not what is learned, but for rounding."""
 
     save_every: Annotated[int, Field(ge=1)] = 50
     """Steps between two checkpoints."""
@@ -136,7 +140,6 @@ def trainer_arguments(settings: FitSettings, out: Path, rate: float, model: Any)
         "num_train_epochs": settings.epochs,
         "learning_rate": rate,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": 0.05,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
@@ -208,10 +211,31 @@ def fit(what: Fit, out: Path, tell: Tell, figures: Callable[[], dict[str, float]
 @cache
 def _kept(trainer: Any) -> Any:
     class Kept(careful(trainer)):  # type: ignore[misc]
-        """A careful trainer that takes away what it could not write."""
+        """A careful trainer that takes away what it could not write, and in which every example of a step counts alike."""
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            # transformers rounds a share up: a step at rate 0, which would be all of a short fit
+            self.args.warmup_steps = math.floor(_WARM_UP * num_training_steps)
+            return super().create_scheduler(num_training_steps, optimizer)
+
+        def get_batch_samples(self, *arguments: Any, **named: Any) -> Any:
+            batches, items = super().get_batch_samples(*arguments, **named)
+            self._usual_size = sum(map(_size, batches)) / max(1, len(batches))
+            return batches, items
+
+        def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **named: Any) -> Any:
+            share = _size(inputs) / self._usual_size
+            loss = super().compute_loss(model, inputs, *arguments, **named)
+            # a mean over fewer examples than those beside it weighs less; a loss that knows the number of tokens is weighed already
+            return loss * share if named.get("num_items_in_batch") is None else loss
 
         def _save_checkpoint(self, *arguments: Any, **named: Any) -> None:
             written_or_gone(Path(self.args.output_dir), lambda: super(Kept, self)._save_checkpoint(*arguments, **named))
 
     Kept.__name__ = trainer.__name__
     return Kept
+
+
+def _size(batch: Mapping[str, Any]) -> int:
+    """Return how many rows a batch has, by its first entry."""
+    return len(next(iter(batch.values())))

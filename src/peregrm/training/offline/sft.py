@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from peregrm.training.generation import stop_at_turns
 from peregrm.training.offline.likelihood import log_likelihoods, mean_of
 from peregrm.training.offline.running import (
     POLICY,
@@ -62,7 +63,11 @@ def train_sft(
     def figures() -> dict[str, float]:
         return {"per_token_before": start, "per_token_after": _per_token(policy, seen)}
 
-    return fit(Fit(trl.SFTTrainer, arguments, lambda _: save_policy(policy, out / POLICY)), out, tell, figures)
+    def save(_: Fitted) -> None:
+        stop_at_turns(policy)
+        save_policy(policy, out / POLICY)
+
+    return fit(Fit(trl.SFTTrainer, arguments, save), out, tell, figures)
 
 
 def _row(example: Example) -> dict[str, list[int]]:
