@@ -85,6 +85,17 @@ def workers_of(pid: int) -> list[int]:
     return [worker for worker in workers if below(worker)]
 
 
+def killed_while_they_ask(pid: int, log: Path) -> bool:
+    """Halt the workers below `pid`; kill them where a call is under way then, else let them go on. Halted, none can keep its answer."""
+    workers = workers_of(pid)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    asking = bool(workers) and len(calls(log, "start")) > len(calls(log, "done"))
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL if asking else signal.SIGCONT)
+    return asking
+
+
 def stored(folder: Path) -> set[str]:
     """Return the hashes, as the server notes them, of the answers that are on disk."""
     with closing(sqlite3.connect(folder / "calls.sqlite")) as database:
@@ -105,8 +116,7 @@ def test_a_worker_killed_in_the_middle_changes_no_byte(command: list[str], tmp_p
     log.unlink()
 
     process = start(command, tmp_path / "ray", "ray")
-    wait_for(lambda: calls(log, "start") and workers_of(process.pid), process)
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    wait_for(lambda: killed_while_they_ask(process.pid, log), process)
     said = finish(process)
 
     assert artifacts(tmp_path / "ray") == artifacts(tmp_path / "local")

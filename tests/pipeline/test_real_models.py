@@ -75,8 +75,9 @@ def test_the_embedded_default_runs_and_says_what_its_scores_are_worth(tmp_path: 
     out = tmp_path / "out"
     ended = run(out, histories, "--gold", gold, "--cases", "1")
     check_run(out, ended, replies=4)
-    assert "small trained head" in " ".join(ended.stdout.split())
-    assert "peregrm validate" in ended.stdout
+    said = " ".join(ended.stdout.split())
+    assert "small trained head" in said
+    assert "Judge card: holds:" in said
     config = RunConfig.model_validate_json((out / "run.json").read_text())
     assert (config.model, config.judge, config.memories, config.criteria, config.reasons) == (
         "embedded",

@@ -289,7 +289,7 @@ async def test_the_reward_file_scores_fails_and_writes_it_all_down(case: Case, t
         kwargs.update({"log": str(log), "cache": None, "deadline_s": 60})
         score = reward_file(tmp_path).compute_score
 
-        async def row(text: str, split: str = "train", **more: float) -> dict[str, Any]:
+        async def row(text: str, split: str = "train", **more: object) -> dict[str, Any]:
             info = {"case": case.model_dump_json(), "split": split, "num_turns": 2}
             return await score(
                 data_source="peregrm", solution_str=text, ground_truth=case.id, extra_info=info, **{**kwargs, **more}
@@ -302,6 +302,8 @@ async def test_the_reward_file_scores_fails_and_writes_it_all_down(case: Case, t
             await row("All is lost.", deadline_s=0.5)
         with pytest.raises(Unscored, match="unclosed_thinking"):
             await row("<think>hm")
+        with pytest.raises(Unscored, match="unclosed_thinking"):
+            await row("hm, where the template opened it", opened="<think>")
         assert set(asked) == {"m"}
         await row("Fine.", "validation")
         assert asked[-1] == "other"
@@ -311,10 +313,10 @@ async def test_the_reward_file_scores_fails_and_writes_it_all_down(case: Case, t
             await score("peregrm", "Fine.", case.id, {"case": case.model_dump_json()}, **{**kwargs, "sampels": 2})
         await close_scorers()
     kept = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    assert [(one["judge_failed"], one["no_reply"]) for one in kept[:4]] == [(0, 0), (1, 0), (0, 1), (0, 0)]
-    assert [one["score"] is None for one in kept] == [False, True, True, False, True]
+    assert [(one["judge_failed"], one["no_reply"]) for one in kept[:5]] == [(0, 0), (1, 0), (0, 1), (0, 1), (0, 0)]
+    assert [one["score"] is None for one in kept] == [False, True, True, True, False, True]
     assert kept[0]["resonation"] == good["resonation"]
-    assert kept[4]["failure"] == "SettingsError"
+    assert kept[5]["failure"] == "SettingsError"
     assert {one["case_id"] for one in kept} == {case.id}
 
 

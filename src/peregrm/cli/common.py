@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from peregrm.mapping import Progress
     from peregrm.pipeline.plan import PlannedCalls
     from peregrm.reward.guards import Guards
     from peregrm.settings import Settings
 
-__all__ = ["collect_less_often", "guards_of", "print_planned", "say", "settings_of", "with_bars"]
+__all__ = ["collect_less_often", "guards_of", "made_of", "print_planned", "say", "settings_of", "with_bars"]
 
 T = TypeVar("T")
+M = TypeVar("M", bound="BaseModel")
 
 
 def collect_less_often() -> None:
@@ -27,6 +30,19 @@ def collect_less_often() -> None:
     (`benchmarks/reward_speed.py`), for cycles that are rare here and small. For commands: a library leaves this to its caller.
     """
     gc.set_threshold(20_000, 20, 20)
+
+
+def made_of(kind: type[M], **fields: Any) -> M:
+    """Return a record made of flags; raises `SettingsError` where one makes no sense."""
+    from pydantic import ValidationError
+
+    from peregrm.errors import SettingsError
+    from peregrm.store import summarise_validation
+
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise SettingsError(summarise_validation(error)) from None
 
 
 def say(line: str) -> None:

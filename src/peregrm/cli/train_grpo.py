@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from peregrm.cli.common import guards_of, print_planned, say, settings_of
+from peregrm.cli.common import guards_of, made_of, print_planned, say, settings_of
 from peregrm.cli.options import (
     ConfigOpt,
     CriteriaOpt,
@@ -170,7 +170,7 @@ def _group(
         "failure_budget": failure_budget,
         "report_to": report_to,
     }
-    asked = GroupTraining(model, options, _made(GroupSettings, fields), _made(Pace, pace), held_out_judge)
+    asked = GroupTraining(model, options, made_of(GroupSettings, **fields), made_of(Pace, **pace), held_out_judge)
     _warn(options)
     _run(dataset, asked, settings, out, dry_run=dry_run, as_json=json_)
 
@@ -190,18 +190,6 @@ def _scalar(reward: str, judges: list[str]) -> tuple[str, list[str]]:
 def _divisor(replies: int, most: int = 8) -> int:
     """Return the largest divisor of the replies of a step that is not over `most`."""
     return next(count for count in range(min(most, replies), 0, -1) if replies % count == 0)
-
-
-def _made(kind: type[T], fields: dict[str, Any]) -> T:
-    from pydantic import ValidationError
-
-    from peregrm.errors import SettingsError
-    from peregrm.store import summarise_validation
-
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        raise SettingsError(summarise_validation(error)) from None
 
 
 def _warn(options: RewardOptions) -> None:

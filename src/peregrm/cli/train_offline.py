@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from peregrm.cli.common import say, settings_of, with_bars
+from peregrm.cli.common import made_of, say, settings_of, with_bars
 from peregrm.cli.options import (
     BudgetOpt,
     ConfigOpt,
@@ -20,12 +20,12 @@ from peregrm.cli.options import (
     SamplesOpt,
 )
 from peregrm.cli.train import train_app
+from peregrm.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from peregrm.pipeline.training_offline import OfflineTask
     from peregrm.settings import Settings
+    from peregrm.training.offline.running import FitSettings
     from peregrm.training.policies import Lora
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "lora_of",
 ]
 
-F = TypeVar("F", bound="BaseModel")
+F = TypeVar("F", bound="FitSettings")
 
 PolicyOpt = Annotated[
     str,
@@ -82,12 +82,15 @@ RankOpt = Annotated[int, typer.Option("--rank", min=1, help="Rank of the adapter
 SaveOpt = Annotated[int, typer.Option("--save-every", min=1, help="Steps between two checkpoints.")]
 SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Of the replies, the order of examples, a new adapter.")]
 BetaOpt = Annotated[
-    float, typer.Option("--beta", min=0.0001, help="How much moving away from the policy as it was costs.")
+    float | None,
+    typer.Option(
+        "--beta", min=0.0001, help="With dpo alone: what moving away from the policy as it was costs. Default: 0.1."
+    ),
 ]
 
 
-@train_app.command("sft")
-def sft(
+def _best(
+    context: typer.Context,
     dataset: DatasetArg,
     model: PolicyOpt,
     out: OutOpt,
@@ -103,6 +106,7 @@ def sft(
     setting: SettingOpt = "memories",
     temperature: TemperatureOpt = 1.0,
     max_new_tokens: NewTokensOpt = 1024,
+    beta: BetaOpt = None,
     epochs: EpochsOpt = 1.0,
     learning_rate: RateOpt = None,
     batch: BatchOpt = 16,
@@ -115,9 +119,12 @@ def sft(
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
-    """Let a policy write several replies to each case, score them, and train it on the best of each (best-of-n)."""
+    from peregrm.training.offline.dpo import DPOSettings
     from peregrm.training.offline.running import FitSettings
 
+    if context.info_name == "sft" and beta is not None:
+        raise SettingsError("--beta belongs to dpo")
+    own = {} if beta is None else {"beta": beta}
     settings = settings_of(
         config,
         samples=samples,
@@ -126,69 +133,14 @@ def sft(
         failure_budget=failure_budget,
     )
     fit = fit_of(
-        FitSettings,
+        DPOSettings if context.info_name == "dpo" else FitSettings,
         epochs=epochs,
         learning_rate=learning_rate,
         batch=batch,
         at_once=at_once,
         save_every=save_every,
         seed=seed,
-    )
-    given = {"dataset": dataset, "model": model, "replies": replies, "settings": fit, "lora": lora_of(lora, rank)}
-    drawn = {"setting": setting, "samples": rollouts, "temperature": temperature, "max_new_tokens": max_new_tokens}
-    task = _task(given, drawn, (reward, judge, dimensions), settings)
-    _run(task, settings, out, dry_run=dry_run, as_json=json_)
-
-
-@train_app.command("dpo")
-def dpo(
-    dataset: DatasetArg,
-    model: PolicyOpt,
-    out: OutOpt,
-    judge: JudgesOpt = None,
-    reward: RewardOpt = "shared",
-    samples: SamplesOpt = None,
-    judge_temperature: JudgeTemperatureOpt = None,
-    criteria: CriteriaOpt = None,
-    dimensions: DimensionsOpt = "empathy",
-    failure_budget: BudgetOpt = None,
-    replies: RepliesOpt = None,
-    rollouts: RolloutsOpt = 8,
-    setting: SettingOpt = "memories",
-    temperature: TemperatureOpt = 1.0,
-    max_new_tokens: NewTokensOpt = 1024,
-    beta: BetaOpt = 0.1,
-    epochs: EpochsOpt = 1.0,
-    learning_rate: RateOpt = None,
-    batch: BatchOpt = 16,
-    at_once: AtOnceOpt = 4,
-    lora: LoraOpt = False,
-    rank: RankOpt = 16,
-    save_every: SaveOpt = 50,
-    seed: SeedOpt = 0,
-    config: ConfigOpt = None,
-    dry_run: DryOpt = False,
-    json_: JsonOpt = False,
-) -> None:
-    """Let a policy write several replies to each case, score them, and train it to prefer the best of each to the worst."""
-    from peregrm.training.offline.dpo import DPOSettings
-
-    settings = settings_of(
-        config,
-        samples=samples,
-        judge_temperature=judge_temperature,
-        criteria=criteria,
-        failure_budget=failure_budget,
-    )
-    fit = fit_of(
-        DPOSettings,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch=batch,
-        at_once=at_once,
-        save_every=save_every,
-        seed=seed,
-        beta=beta,
+        **own,
     )
     given = {"dataset": dataset, "model": model, "replies": replies, "settings": fit, "lora": lora_of(lora, rank)}
     drawn = {"setting": setting, "samples": rollouts, "temperature": temperature, "max_new_tokens": max_new_tokens}
@@ -204,18 +156,9 @@ def lora_of(wanted: bool, rank: int) -> Lora | None:
 
 
 def fit_of(kind: type[F], **fields: Any) -> F:
-    """Return settings made of flags; raises `SettingsError` where one makes no sense."""
-    from pydantic import ValidationError
-
-    from peregrm.errors import SettingsError
-    from peregrm.store import summarise_validation
-    from peregrm.training.offline.running import FitSettings
-
-    try:
-        made = kind.model_validate(fields)
-    except ValidationError as error:
-        raise SettingsError(summarise_validation(error)) from None
-    if isinstance(made, FitSettings) and made.batch % made.at_once:
+    """Return the settings of a fit made of flags; raises `SettingsError` where one makes no sense."""
+    made = made_of(kind, **fields)
+    if made.batch % made.at_once:
         raise SettingsError(f"--at-once {made.at_once} does not divide --batch {made.batch}")
     return made
 
@@ -226,7 +169,6 @@ def _task(
     reward: tuple[str, list[str] | None, str],
     settings: Settings,
 ) -> OfflineTask:
-    from peregrm.errors import SettingsError
     from peregrm.pipeline.asked import reward_options
     from peregrm.pipeline.training_offline import OfflineTask
     from peregrm.training.offline.samples import SampleSettings
@@ -238,7 +180,7 @@ def _task(
     options = None
     if judges:
         options = reward_options(settings, judges, name, given["dataset"]).model_copy(update={"dimensions": dimensions})
-    return OfflineTask(**given, samples=fit_of(SampleSettings, **drawn, seed=given["settings"].seed), reward=options)
+    return OfflineTask(**given, samples=made_of(SampleSettings, **drawn, seed=given["settings"].seed), reward=options)
 
 
 def _run(task: OfflineTask, settings: Settings, out: Path, *, dry_run: bool, as_json: bool) -> None:
@@ -269,3 +211,10 @@ def _run(task: OfflineTask, settings: Settings, out: Path, *, dry_run: bool, as_
     for name, value in done.figures.items():
         typer.echo(f"  {name.replace('_', ' ')}: {value:.4f}")
     typer.echo(f"The policy: {out / POLICY}")
+
+
+for _name, _end in {
+    "sft": "train it on the best of each (best-of-n).",
+    "dpo": "train it to prefer the best of each to the worst.",
+}.items():
+    train_app.command(_name, help=f"Let a policy write several replies to each case, score them, and {_end}")(_best)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peregrm.cli.common import print_planned, say, settings_of, with_bars
+from peregrm.cli.common import made_of, print_planned, say, settings_of, with_bars
 from peregrm.cli.options import (
     BudgetOpt,
     ConfigOpt,
@@ -104,7 +104,7 @@ def soups(
     settings = settings_of(
         config, samples=samples, judge_temperature=judge_temperature, criteria=criteria, failure_budget=failure_budget
     )
-    drawn = fit_of(
+    drawn = made_of(
         SampleSettings,
         setting=setting,
         samples=rollouts,
@@ -225,7 +225,7 @@ def _groups(offline: OfflineTask, fit: dict[str, Any], settings: Settings) -> An
         raise SettingsError("group training of a soup needs a judge and an adapter")
     if fit["epochs"] != int(fit["epochs"]):
         raise SettingsError("with --by grpo, --epochs is a whole number")
-    asked = fit_of(
+    asked = made_of(
         GroupSettings,
         setting=offline.samples.setting,
         rollouts=offline.samples.samples,

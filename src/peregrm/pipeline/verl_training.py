@@ -20,7 +20,7 @@ from peregrm.models.registry import describe, model_name, prices
 from peregrm.pipeline.plan import PlannedCalls, planned_calls
 from peregrm.pipeline.training_material import training_cases
 from peregrm.records import Case
-from peregrm.replies import Setting
+from peregrm.replies import Setting, opened_thinking
 from peregrm.reward.factory import open_reward
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.rivals.scalar import Scalar
@@ -60,7 +60,9 @@ def launch_rows(dataset: Path, launch: Launch, setting: Setting = "personalized"
             f"{launch.model} takes {context} tokens, and a reply alone may have {launch.max_new_tokens}"
         )
     parts = [prompt_rows(part, tokenizer, setting=setting, room=room) for part in (cases.train, cases.validation)]
-    rows = LaunchRows(parts[0], parts[1], room)
+    known = [*parts[0].rows, *parts[1].rows]
+    opened = opened_thinking(known[0].rendered(tokenizer)) if known else ""
+    rows = LaunchRows(parts[0], parts[1], room, opened)
     withheld = [f"{len(cases.withheld)} flagged cases are not trained on"] if cases.withheld else []
     return rows, [*withheld, *rows.train.told(), *rows.validation.told()]
 

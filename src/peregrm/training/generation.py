@@ -131,12 +131,8 @@ def _outputs(policy: Policy, rows: Sequence[PromptRow], sampling: dict[str, Any]
     return [_until_stop(row[longest:], sampling["eos_token_id"]) for row in made.tolist()]
 
 
-def _shown(tokenizer: Any, row: PromptRow) -> str:
-    return str(tokenizer.apply_chat_template(row.chat, add_generation_prompt=True, tokenize=False))
-
-
 def _encoded(tokenizer: Any, row: PromptRow) -> list[int]:
-    return list(tokenizer(_shown(tokenizer, row), add_special_tokens=False, verbose=False)["input_ids"])
+    return list(tokenizer(row.rendered(tokenizer), add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def stop_at_turns(policy: Policy) -> None:
@@ -163,7 +159,7 @@ def _until_stop(ids: Sequence[int], stops: Sequence[int]) -> list[int]:
 
 def _reply(policy: Policy, row: PromptRow, ids: Sequence[int], name: str, cut_off: bool) -> Reply:
     usage = Usage(calls=1, input_tokens=row.tokens, output_tokens=len(ids))
-    output = opened_thinking(_shown(policy.tokenizer, row)) + _text(policy.tokenizer, ids)
+    output = opened_thinking(row.rendered(policy.tokenizer)) + _text(policy.tokenizer, ids)
     return reply_from_output(row.case, output, policy=name, cut_off=cut_off, usage=usage)
 
 

@@ -34,10 +34,14 @@ class PromptRow(NamedTuple):
     memories_left_out: int = 0
     persona_left_out: bool = False
 
+    def rendered(self, tokenizer: Any) -> str:
+        """Return the prompt in the policy's chat template, the opening of its reply included."""
+        return _rendered(self.chat, tokenizer)
+
     @property
     def chat(self) -> list[dict[str, str]]:
         """The messages as trainers take them."""
-        return [{"role": message.role, "content": message.content} for message in self.messages]
+        return _chat(self.messages)
 
 
 class Drop(NamedTuple):
@@ -98,9 +102,16 @@ def prompt_rows(cases: Sequence[Case], tokenizer: Any, *, setting: Setting, room
 
 def prompt_tokens(messages: Sequence[Message], tokenizer: Any) -> int:
     """Return how many tokens a prompt has in the policy's chat template, the opening of its reply included."""
-    chat = [{"role": message.role, "content": message.content} for message in messages]
-    text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    text = _rendered(_chat(messages), tokenizer)
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _chat(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _rendered(chat: list[dict[str, str]], tokenizer: Any) -> str:
+    return str(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
 
 
 def _row(

@@ -2,8 +2,8 @@
 
 A user's vector is the mean of the vectors of statements: the persona's traits, and the kept memories about manner, limits and burdens (all
 kept memories where there are none of either). Vectors are MiniLM's where it is installed, else hashed words; which one is kept with the
-clusters, because the two do not mix. What all users have in common is taken off, and the rest is clustered by direction (k-means on the
-unit sphere, the best of `STARTS` starts). The same users, seed and vectors give the same clusters.
+clusters, because the two do not mix. What all users have in common is taken off, and the rest is clustered by direction (k-means of
+unit vectors, the best of `STARTS` starts). The same users, seed and vectors give the same clusters.
 
 A cluster's weight for a user grows exponentially with the cosine between them, `sharpness` times; the weights sum to 1. Left out on
 purpose: choosing the number of clusters (which is for the one who pays for the adapters), and criteria, which an unseen user does not have.
@@ -175,38 +175,23 @@ def _cluster(
 
 
 def _clustered(vectors: Any, clusters: int, seed: int) -> list[int]:
-    """Return the cluster of each row: that of the start whose rows are nearest to their centroids."""
+    """Return the cluster of each row, of the start whose rows are nearest to their centroids; all 0 where no start fills every cluster."""
+    from scipy.cluster.vq import ClusterError, kmeans2
+
+    if len(np.unique(np.round(vectors, 9), axis=0)) < clusters:  # its drawing of far-off starts would divide by zero
+        return [0] * len(vectors)
     chance = np.random.default_rng(seed)
     best: tuple[float, list[int]] | None = None
     for _ in range(STARTS):
-        places = _spread(vectors, clusters, chance)
-        groups: list[int] = []
-        centroids = vectors[places]
-        for _ in range(_ROUNDS):
-            near = np.round(vectors @ centroids.T, 12)
-            found = list(map(int, near.argmax(axis=1)))
-            if found == groups:
-                break
-            groups = found
-            centroids = np.array(
-                [_unit(vectors[[own == group for own in groups]].sum(axis=0)) for group in range(clusters)]
-            )
-        worth = round(float((vectors * centroids[groups]).sum()), 9)
-        if len(set(groups)) == clusters and (best is None or worth > best[0]):
-            best = worth, groups
+        try:
+            centroids, found = kmeans2(vectors, clusters, iter=_ROUNDS, minit="++", missing="raise", rng=chance)
+        except ClusterError:
+            continue
+        groups = list(map(int, found))
+        off = round(float(((vectors - centroids[groups]) ** 2).sum()), 9)
+        if len(set(groups)) == clusters and (best is None or off < best[0]):
+            best = off, groups
     return best[1] if best else [0] * len(vectors)
-
-
-def _spread(vectors: Any, clusters: int, chance: Any) -> list[int]:
-    """Return rows to start from: the first by chance, each further one likelier the further it lies from those before (k-means++)."""
-    places = [int(chance.integers(len(vectors)))]
-    while len(places) < clusters:
-        far = np.clip(1 - (vectors @ vectors[places].T).max(axis=1), 0, None)
-        far[places] = 0
-        total = far.sum()
-        odds = far / total if total > 1e-12 else None
-        places.append(int(chance.choice(len(vectors), p=odds)))
-    return places
 
 
 def _in_order(groups: Sequence[int]) -> list[int]:

@@ -93,11 +93,15 @@ class Launch(Part):
 
 @dataclass(frozen=True)
 class LaunchRows:
-    """The prompts of a launch, by split, and the most tokens that a prompt may have in the policy's context."""
+    """The prompts of a launch, by split, and the most tokens that a prompt may have in the policy's context.
+
+    `opened` is the tag of thinking that the policy's chat template opens in every prompt, if it does.
+    """
 
     train: PromptRows
     validation: PromptRows
     room: int
+    opened: str = ""
 
     @property
     def all(self) -> list[PromptRow]:
@@ -253,7 +257,7 @@ def _view(
         "prompt_length": rows.prompt_length,
         "row_length": row_length,
         "tokens_per_gpu": max(_TOKENS_AT_ONCE, row_length),
-        "reward": _reward_settings(launch, options),
+        "reward": _reward_settings(launch, options, rows.opened),
         "reward_name": options.reward,
         "judge": options.judges[0],
         "has_settings": settings_file is not None,
@@ -266,7 +270,7 @@ def _view(
     }
 
 
-def _reward_settings(launch: Launch, options: RewardOptions) -> list[tuple[str, str, str]]:
+def _reward_settings(launch: Launch, options: RewardOptions, opened: str) -> list[tuple[str, str, str]]:
     """Return name, value as YAML and comment of what the reward file is told."""
     own: list[tuple[str, Any, str]] = [
         ("judge", options.judges[0], "Who judges, as `--judge` of peregrm takes it."),
@@ -290,6 +294,7 @@ def _reward_settings(launch: Launch, options: RewardOptions) -> list[tuple[str, 
             launch.no_reply_score,
             "The reward of an output whose thinking never ended; null: it has none.",
         ),
+        ("opened", opened, "What the prompts end with where the policy's chat template opens its thinking there."),
     ]
     fields = options.model_dump(mode="json", exclude={"judges", "cache"})
     texts = [(name, _yaml(value), comment) for name, value, comment in own]

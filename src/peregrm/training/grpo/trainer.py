@@ -86,12 +86,6 @@ class GroupRun:
     def _device(self) -> str:
         return str(next(self.policy.model.parameters()).device.type)
 
-    def _opened(self) -> str:
-        """Return the thinking that the policy's chat template opens for it, which is then no part of what it writes."""
-        return opened_thinking(
-            self.policy.tokenizer.apply_chat_template(self.rows[0].chat, add_generation_prompt=True, tokenize=False)
-        )
-
     def _trainer(self) -> Any:
         trl, transformers = training_library("trl"), training_library("transformers")
         kind = {
@@ -106,7 +100,9 @@ class GroupRun:
         try:
             trainer = steady(base)(
                 model=self.policy.model,
-                reward_funcs=trl_reward(self.reward, opened=self._opened()),
+                reward_funcs=trl_reward(
+                    self.reward, opened=opened_thinking(self.rows[0].rendered(self.policy.tokenizer))
+                ),
                 args=config(**_arguments(self.settings, self.pace, steps, self.folder, self._device())),
                 train_dataset=self._prompts(steps),
                 processing_class=self.policy.tokenizer,

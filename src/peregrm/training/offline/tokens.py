@@ -53,14 +53,14 @@ class Encoder:
 
     def prompt(self, row: PromptRow) -> list[int]:
         """Return the ids of a prompt, the opening of the reply included."""
-        return self._ids(self._shown(row))
+        return self._ids(row.rendered(self._tokenizer))
 
     def example(self, row: PromptRow, reply: str, *, cut_off: bool = False) -> Example | str:
         """Return a prompt and a reply, or why they cannot be had: they are longer than the policy's context.
 
         A reply that was `cut_off` at a length limit has no end of turn: nobody should learn to stop there.
         """
-        shown = self._shown(row)
+        shown = row.rendered(self._tokenizer)
         opened = opened_thinking(shown)
         closing = f"{opened.replace('<', '</')}\n\n" if opened else ""
         said = self._ids(closing + defused(reply, self._specials))
@@ -69,9 +69,6 @@ class Encoder:
         if length > self._context:
             return f"replies too long for a context of {self._context} tokens"
         return made
-
-    def _shown(self, row: PromptRow) -> str:
-        return str(self._tokenizer.apply_chat_template(row.chat, add_generation_prompt=True, tokenize=False))
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]

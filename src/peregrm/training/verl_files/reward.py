@@ -35,6 +35,7 @@ async def compute_score(
     judge: str,
     held_out_judge: str | None = None,
     log: str | None = None,
+    opened: str = "",
     **settings: Any,
 ) -> dict[str, Any]:
     """Return what the adapter returns for one row, having written it to `log`.
@@ -47,6 +48,7 @@ async def compute_score(
         judge: Who judges, as `--judge` takes it.
         held_out_judge: Who judges validation rows instead; None: the same judge.
         log: A file of JSON lines that every row is added to; None: nothing is kept.
+        opened: What the prompt ended with, if the policy's chat template opens its thinking there.
         settings: The adapter's, `on_failure` and `deadline_s` among them.
 
     Raises what the adapter raises; `InputError` for a row that this launch did not write.
@@ -55,18 +57,19 @@ async def compute_score(
     if "case" not in known:
         raise InputError(f"row {ground_truth!r}: there is no case in its extra_info")
     _settings_file_counts()
+    output = opened + solution_str
     held_out = held_out_judge is not None and known.get("split") == "validation"
     row = {"case_id": ground_truth, "split": known.get("split"), "judge": held_out_judge if held_out else judge}
     try:
         answer = await adapter.compute_score(
-            data_source, solution_str, known["case"], dict(known), judge=row["judge"], **settings
+            data_source, output, known["case"], dict(known), judge=row["judge"], **settings
         )
     except Unscored as error:
-        _keep(log, {**row, **_failed(solution_str, error.failure)})
+        _keep(log, {**row, **_failed(output, error.failure)})
         raise
     except PeregrmError as error:
         failure = Failure(stage="reward", kind=str(getattr(error, "kind", type(error).__name__)), reason=str(error))
-        _keep(log, {**row, **_failed(solution_str, failure)})
+        _keep(log, {**row, **_failed(output, failure)})
         raise
     _keep(log, {**row, **answer})
     return answer
