@@ -102,7 +102,9 @@ def test_a_run_leaves_a_policy_and_what_it_rests_on(
     assert said.err.count("\nstep ") == 3
     there = {path.name for path in out.iterdir()}
     assert there >= {"policy", "run.json", "log.jsonl", "checkpoints", "calls.sqlite", "ledger.json", "held_out.jsonl"}
-    assert load_policy(str(out / "policy")).context == 512
+    trained = load_policy(str(out / "policy"))
+    assert trained.context == 512
+    assert trained.model.generation_config.eos_token_id == [trained.tokenizer.eos_token_id], "what it learned to end at"
     steps = [line for line in read_log(out) if line.kind == "step"]
     assert [line.step for line in steps] == [1, 2, 3]
     assert all(line.reward is not None and set(line.dimensions) >= {"resonation"} for line in steps)

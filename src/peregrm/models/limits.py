@@ -22,7 +22,7 @@ __all__ = ["Limits", "estimated_tokens"]
 def estimated_tokens(request: Request) -> int:
     """Guess the most a request may cost: 1/4 token per ASCII character, 1 per other, and `max_tokens` of output."""
     text = "".join(message.content for message in request.messages)
-    ascii_count = sum(map(str.isascii, text))
+    ascii_count = len(text.encode("ascii", "ignore"))
     return ascii_count // 4 + (len(text) - ascii_count) + request.max_tokens
 
 

@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import pickle
+import socket
 import sqlite3
 import threading
 import uuid
@@ -44,7 +45,7 @@ from peregrm.pipeline.ray_calls import Ask, CallStore, NotingLedger, SharedCalls
 from peregrm.prompts import prompt_hash, prompt_names
 from peregrm.settings import ModelSettings, Settings
 
-__all__ = ["CHECKPOINT", "RayEngine"]
+__all__ = ["CHECKPOINT", "RayEngine", "cluster_address"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -58,6 +59,8 @@ _STOP_S = 30.0
 """How long a stopped run waits for its workers to end."""
 _TOGETHER = 32
 """Results that a worker sends back, and that are kept, at once."""
+_LEFT_BEHIND = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 - where Ray itself looks for a cluster
+_PROBE_S = 2.0
 
 _USES = TypeAdapter(list[Use])
 
@@ -164,7 +167,7 @@ class RayEngine:
 
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            ray.init(cluster_address(), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
         path = str((self._root / "calls.sqlite").absolute())
@@ -295,6 +298,23 @@ def _open_model(spec: str, order: _Order) -> Model:
     inner = open_model(spec, order.settings, cache=None, ledger=ledger)
     share = max(1, inner.concurrency // order.workers)
     return SharedCalls(inner, ledger, Ask(_sender(order.store.get_all)), Ask(_sender(order.store.put_all)), share)
+
+
+def cluster_address(noted: Path = _LEFT_BEHIND) -> str | None:
+    """Return where the cluster is: None leaves it to Ray, `local` starts one.
+
+    A cluster that was killed leaves its address in the file `noted`, and Ray tries for minutes to join it.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        return None
+    try:
+        host, _, port = noted.read_text().strip().rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S).close()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return "local"
+    return None
 
 
 def _silence(*names: str, below: int = logging.CRITICAL + 1) -> None:

@@ -32,6 +32,7 @@ from peregrm.reward.factory import check_names, open_reward
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.rivals.scalar import PREFIX, Scalar
 from peregrm.settings import Settings
+from peregrm.training.generation import stop_at_turns
 from peregrm.training.grpo.checkpoints import written_or_gone
 from peregrm.training.grpo.gate import Gate
 from peregrm.training.grpo.looped import Looped, OwnLoop
@@ -96,6 +97,7 @@ def train_group(dataset: Path, asked: GroupTraining, settings: Settings, *, out:
     rows = _rows(policy, cases.train, asked.settings, say)
     with _judging(asked, known, settings, out, say) as judging:
         steps = _train(policy, rows, cases, asked, judging, out, say)
+    stop_at_turns(policy)
     written_or_gone(out / CHECKPOINTS, lambda: save_policy(policy, out / POLICY), what="the policy")
     done = Trained(steps=steps, prompts=len(rows), policy=str(out / POLICY))
     finish(out, done)
