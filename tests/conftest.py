@@ -7,6 +7,7 @@ Tests may talk to servers they started themselves on this machine, and to nothin
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,12 @@ OWN_HOSTS = ["127.0.0.1", "localhost", "::1"]
 
 
 def pytest_configure() -> None:
-    """Take every API key out of the environment before any test, fixture or child process can see one."""
+    """Take every API key out of the environment before any test, fixture or child process can see one, and let Ctrl-C be heard.
+
+    A shell that starts a job in the background has it ignore Ctrl-C, and so would every command that a test starts and interrupts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.upper().endswith("_API_KEY")]:
         del os.environ[name]
 
