@@ -82,7 +82,6 @@ class JudgeServer(OwnServer):
         self.given: dict[Key, dict[str, Any] | None] = {}
         self.asked: list[Question] = []
         self.bodies: list[dict[str, Any]] = []
-        self.criteria_given = 0
         self._schemas: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
         super().__init__()
 
@@ -114,15 +113,13 @@ class JudgeServer(OwnServer):
         return self._schemas[key]
 
     def _log(self, question: Question, seed: int, verdict: dict[str, Any] | None) -> None:
-        if question.aspect == "criteria":
-            self.criteria_given += verdict is not None
-        elif question.aspect == "list":
+        if question.aspect == "list":
             trial = seed % self.samples + (self.samples if question.is_reversed else 0)
             for number, marker in enumerate(question.markers, 1):
                 of_one = None if verdict is None else verdict[f"r{number}"]
                 self.given[marker, "dimensions", trial] = of_one
                 self.given[marker, "bystander", trial] = None if of_one is None else of_one["bystander"]
-        else:
+        elif question.aspect != "criteria":
             (marker,) = question.markers
             self.given[marker, question.aspect, seed] = verdict
 

@@ -102,6 +102,24 @@ class TopicReward:
         """There is nothing to free."""
 
 
+class Logs:
+    """Collects what a trainer logs."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def callback(self) -> Any:
+        from transformers import TrainerCallback
+
+        rows = self.rows
+
+        class Collect(TrainerCallback):  # type: ignore[misc]
+            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+                rows.append({**logs, "step": state.global_step})
+
+        return Collect()
+
+
 def gone(kind: str = "unavailable") -> Failure:
     """Return what a reward says of a judge that is not there."""
     return Failure(stage="judge", kind=kind, reason="nobody answers")

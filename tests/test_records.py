@@ -25,6 +25,7 @@ from peregrm.records import (
     Query,
     Record,
     Reply,
+    Reward,
     Session,
     Trait,
     Turn,
@@ -238,3 +239,13 @@ def test_usage_adds_up(parts: list[Usage]) -> None:
     assert total.calls == sum(part.calls for part in parts)
     assert total.input_tokens == sum(part.input_tokens for part in parts)
     assert total.output_tokens == total.cached_tokens == 0
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("field", ["scores", "empathy", "bystander", "total", "penalty"])
+def test_a_reward_holds_finite_numbers(field: str, number: float) -> None:
+    held = {"scores": (("taste", 0.4),), "empathy": 0.4, "bystander": 0.5, "total": 0.1, "penalty": 0.0}
+    names = {"case_id": "c", "reply_id": "r", "policy": "p", "judge": "j", "coverage": 1, "judgement_ids": ()}
+    Reward.model_validate({**names, **held})
+    with pytest.raises(ValidationError, match=r"finite|greater"):
+        Reward.model_validate({**names, **held, field: (("taste", number),) if field == "scores" else number})

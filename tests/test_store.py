@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from peregrm.errors import ArtifactError, InputError
 from peregrm.records import Evidence, Memory, Query
-from peregrm.store import Workspace, index_by_id, join, read_records, replace_text, write_records
+from peregrm.store import Workspace, held_alone, index_by_id, join, read_one, read_records, replace_text, write_records
 
 NAME = "queries.jsonl"
 
@@ -80,6 +80,15 @@ class TestWriting:
         assert path.read_text(encoding="utf-8") == "old\n"
         assert names(tmp_path) == [NAME]
 
+    def test_a_full_disk_names_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="No space left") as caught:
+            replace_text(tmp_path / NAME, "new")
+        assert caught.value.filename == str(tmp_path / NAME)
+
     def test_text_that_cannot_be_encoded_leaves_the_old_file(self, tmp_path: Path) -> None:
         path = tmp_path / "report.txt"
         replace_text(path, "old")
@@ -94,6 +103,17 @@ class TestWriting:
         assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
+class TestHolding:
+    def test_a_folder_is_held_by_one_and_let_go_whatever_happens(self, tmp_path: Path) -> None:
+        folder = tmp_path / "new" / "run"
+        with held_alone(folder), pytest.raises(ArtifactError, match="another command"), held_alone(folder):
+            pass
+        with pytest.raises(KeyboardInterrupt), held_alone(folder):
+            raise KeyboardInterrupt
+        with held_alone(folder), held_alone(tmp_path / "other"):
+            assert names(folder) == []
+
+
 class TestReading:
     @given(st.lists(st.text(), unique=True, max_size=6))
     def test_any_text_survives(self, tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
@@ -103,6 +123,10 @@ class TestReading:
         again = read_records(path, Query)
         assert again == records
         assert [record.id for record in again] == [record.id for record in records]
+
+    def test_a_byte_order_mark_of_an_editor_does_no_harm(self, tmp_path: Path) -> None:
+        (tmp_path / NAME).write_text(query("a").model_dump_json(), encoding="utf-8-sig")
+        assert read_records(tmp_path / NAME, Query) == [query("a")]
 
     def test_blank_lines_do_not_count(self, tmp_path: Path) -> None:
         (tmp_path / NAME).write_text(f"\n{query('a').model_dump_json()}\n  \n", encoding="utf-8")
@@ -172,6 +196,15 @@ class TestReading:
         assert str(caught.value).startswith(f"{path}:3: ")
         assert "line 1" in str(caught.value)
         assert query("a").id in str(caught.value)
+
+    @pytest.mark.parametrize(("damaged", "said"), [(b"{}", "user_id"), (b"{", "json"), (b"\xff", "not UTF-8")])
+    def test_a_damaged_file_of_one_object_is_named(self, tmp_path: Path, damaged: bytes, said: str) -> None:
+        path = tmp_path / "one.json"
+        path.write_bytes(query("a").model_dump_json().encode())
+        assert read_one(path, Query) == query("a")
+        path.write_bytes(damaged)
+        with pytest.raises(ArtifactError, match=f"one.json: damaged: .*{said}"):
+            read_one(path, Query)
 
 
 KEYS = st.lists(st.text("abcdef", min_size=1, max_size=2), unique=True, max_size=8)

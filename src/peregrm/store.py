@@ -11,20 +11,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from peregrm.errors import ArtifactError, InputError
+from peregrm.errors import ArtifactError, InputError, PeregrmError
 from peregrm.records import Record
 
 __all__ = [
     "Workspace",
+    "held_alone",
     "index_by",
     "index_by_id",
     "join",
+    "read_one",
     "read_records",
     "replace_bytes",
     "replace_text",
@@ -33,6 +36,7 @@ __all__ = [
 ]
 
 R = TypeVar("R", bound=Record)
+M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 
@@ -51,9 +55,39 @@ def replace_bytes(path: Path, data: bytes, *, mode: int = 0o666) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk names no file
         raise
+
+
+@contextmanager
+def held_alone(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if need be, for this command: two that write the same files take each other's for edited ones.
+
+    It is let go when the process ends, however it does. Where system or file system have no such locks nothing is held. Raises
+    `ArtifactError` where another command holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArtifactError(
+                f"{folder}: another command is at work here: wait for it, or name another folder"
+            ) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_records(path: Path, records: Iterable[BaseModel]) -> int:
@@ -83,7 +117,7 @@ def read_records(path: Path, record_type: type[R]) -> list[R]:
     lines hold the same record.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark in front of what they save
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the stage that writes it first") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -102,6 +136,16 @@ def read_records(path: Path, record_type: type[R]) -> list[R]:
         seen[record.id] = number
         records.append(record)
     return records
+
+
+def read_one(path: Path, kind: type[M], wrong: type[PeregrmError] = ArtifactError) -> M:
+    """Read a file that holds one object as JSON. Raises `wrong` where it is damaged, and `OSError` where it cannot be read."""
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise wrong(f"{path}: damaged: {summarise_validation(error)}") from None
+    except UnicodeDecodeError:
+        raise wrong(f"{path}: damaged: not UTF-8 text") from None
 
 
 def index_by_id(records: Iterable[R], what: str) -> dict[str, R]:
@@ -189,6 +233,10 @@ class Workspace:
     def read(self, name: str, record_type: type[R]) -> list[R]:
         """Read one artifact."""
         return read_records(self.path(name), record_type)
+
+    def read_if_there(self, name: str, record_type: type[R]) -> list[R]:
+        """Read one artifact; nothing where there is no such file."""
+        return self.read(name, record_type) if self.path(name).exists() else []
 
     def _digest(self, name: str) -> str | None:
         """Return the hash of the artifact as it stands, or None where there is none."""

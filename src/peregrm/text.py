@@ -1,4 +1,4 @@
-"""Plain measures of text that the rules, gates and baselines share. English and Chinese; pure functions.
+"""Plain measures of text that the rules, gates and baselines share, and what an error says. English and Chinese; pure functions.
 
 A token is a run of letters or digits, lower-cased, or one Chinese character; content tokens leave function words out and take
 Chinese characters in pairs. Left out on purpose: stemming and real tokenisers, which none of the uses needs.
@@ -16,6 +16,7 @@ __all__ = [
     "cjk_share",
     "containment",
     "content_tokens",
+    "error_line",
     "is_repetitive",
     "longest_shared_run",
     "tokens",
@@ -171,3 +172,8 @@ def cjk_share(text: str) -> float:
     """Return the share of Chinese characters among all letters, 0 to 1; 0 where there are no letters."""
     letters = [character for character in text if character.isalpha()]
     return sum("\u3400" <= c <= "\u9fff" for c in letters) / len(letters) if letters else 0.0
+
+
+def error_line(error: BaseException) -> str:
+    """Return what an error of another library says, on one line of at most 300 characters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

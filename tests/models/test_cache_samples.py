@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from endpoint_parts import sum_of, texts_of
 from peregrm.errors import ArtifactError, ModelAuthError, ModelError, ModelProtocolError, ModelTimeout
 from peregrm.models.base import Completion, Message, Request, SamplingModel, request_key
 from peregrm.models.cache import CachedModel, CallCache
@@ -74,14 +75,6 @@ class Server:
 def cache(tmp_path: Path) -> Iterator[CallCache]:
     with CallCache(tmp_path / "calls.sqlite") as opened:
         yield opened
-
-
-def texts_of(samples: list[Completion | ModelError]) -> list[str]:
-    return [sample.text if isinstance(sample, Completion) else sample.kind for sample in samples]
-
-
-def sum_of(samples: list[Completion | ModelError]) -> Usage:
-    return sum((sample.usage for sample in samples if isinstance(sample, Completion)), Usage())
 
 
 def trials(first: int, n: int) -> list[str]:

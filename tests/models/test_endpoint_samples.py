@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import fake_server as fake
-from endpoint_parts import model_at
-from peregrm.errors import ModelAuthError, ModelError, ModelRateLimited, ModelRequestError, ModelTimeout
+from endpoint_parts import model_at, sum_of, texts_of
+from peregrm.errors import ModelAuthError, ModelRateLimited, ModelRequestError, ModelTimeout
 from peregrm.models.base import Completion, Message, Model, Request, SamplingModel
 from peregrm.models.cache import CachedModel, CallCache
 from peregrm.models.ledger import Ledger
@@ -39,14 +39,6 @@ KEY = "sk-very-secret-0123"
 def asking(**fields: Any) -> Request:
     usual = {"messages": (Message(role="user", content="rate"),), "max_tokens": 9, "temperature": 0.7, "seed": 10}
     return Request.model_validate({**usual, **fields})
-
-
-def texts_of(samples: list[Completion | ModelError]) -> list[str]:
-    return [sample.text if isinstance(sample, Completion) else sample.kind for sample in samples]
-
-
-def sum_of(samples: list[Completion | ModelError]) -> Usage:
-    return sum((sample.usage for sample in samples if isinstance(sample, Completion)), Usage())
 
 
 def asked(server: Any) -> list[int]:

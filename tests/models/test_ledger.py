@@ -68,10 +68,10 @@ def test_totals_of_one_model_or_purpose() -> None:
     ledger.record("a", "x", done(1))
     ledger.record("a", "y", done(10))
     ledger.record("b", "x", done(100))
-    assert ledger.total_usage().input_tokens == 111
-    assert ledger.total_usage(model="a").input_tokens == 11
-    assert ledger.total_usage(purpose="x").input_tokens == 101
-    assert ledger.total_usage(model="c") == Usage()
+    assert ledger.used_usage().input_tokens == ledger.total_usage().input_tokens == 111
+    assert ledger.used_usage(model="a").input_tokens == 11
+    assert ledger.used_usage(purpose="x").input_tokens == 101
+    assert ledger.used_usage(model="c") == Usage()
 
 
 calls = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.integers(0, 99), st.integers(0, 99)))

@@ -246,3 +246,23 @@ def test_damaged_side_file_is_one_line_or_no_matter(name: str, damage: str, fini
         ended = here(*command)
         if ended.code:
             ended.failed_with_one_line(name)
+
+
+@pytest.mark.parametrize("name", ["README.md", "memories.jsonl", "histories.jsonl", "flags.jsonl"])
+def test_a_file_that_is_of_no_run_is_not_replaced(name: str, tmp_path: Path, here: Callable, small: Any) -> None:
+    """As in `-o .` beside the histories themselves, or in a project with its own README."""
+    (tmp_path / name).write_text(small.histories.read_text())
+    source = tmp_path / "histories.jsonl" if name == "histories.jsonl" else small.histories
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    ended = here("build", source, "--memories", "extractive", "--cases", "0", "-o", tmp_path)
+    ended.failed_with_one_line(str(tmp_path), "--out")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_the_folder_of_the_histories_is_no_place_for_a_run(tmp_path: Path, here: Callable, small: Any) -> None:
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    small.histories.rename(folder / "ada.jsonl")
+    ended = here("build", folder, "--memories", "extractive", "--cases", "0", "-o", folder)
+    ended.failed_with_one_line(str(folder), "histories", "--out")
+    assert [path.name for path in folder.iterdir()] == ["ada.jsonl"]

@@ -135,6 +135,9 @@ def test_policies_answer_in_their_settings(here: Any, finished: Any, tmp_path: P
     assert written.code == 0, written.stderr
     mine = {reply.id for reply in read_records(tmp_path / "mine.jsonl", Reply)}
     assert mine == {reply.id for reply in read_records(tmp_path / "figures" / "replies.jsonl", Reply)}
+    assert "answers were in" not in written.stderr
+    again = here("reply", finished.out, "-o", tmp_path / "mine.jsonl", "--model", spec, *asked[2:])
+    assert f"{len(mine)} answers were in {tmp_path / 'mine.parts' / 'calls.sqlite'}" in again.stderr
 
 
 def test_judged_by_one_and_then_by_two_is_judged_by_two(here: Any, finished: Any, tmp_path: Path) -> None:
@@ -232,9 +235,43 @@ def test_the_folder_of_the_dataset_is_no_place_for_an_evaluation(here: Any, fini
     spec = finished.server.spec
     before = (finished.out / "cases.jsonl").read_bytes()
     here("evaluate", finished.out, "-o", finished.out, "--judge", spec).failed_with_one_line("--out")
-    here("reply", finished.out, "-o", finished.out / "cases.jsonl", "--model", spec).failed_with_one_line("of the run")
+    here("reply", finished.out, "-o", finished.out / "cases.jsonl", "--model", spec).failed_with_one_line(
+        "of the dataset"
+    )
     here("reply", finished.out, "-o", tmp_path, "--model", spec).failed_with_one_line("is a folder")
     assert (finished.out / "cases.jsonl").read_bytes() == before
+
+
+def test_a_dataset_that_cannot_be_written_is_evaluated_all_the_same(
+    here: Any, finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is shared: its criteria are kept with the evaluation."""
+    (finished.out / "criteria.jsonl").unlink()
+
+    def write(path: Path, records: Any) -> int:
+        if path.parent == finished.out:
+            raise PermissionError(13, "Permission denied", str(path))
+        return write_records(path, records)
+
+    monkeypatch.setattr("peregrm.pipeline.evaluating.write_records", write)
+    ended = here("evaluate", finished.out, "-o", tmp_path / "figures", "--judge", finished.server.spec)
+    assert ended.code == 0, ended.stderr
+    assert f"for this evaluation alone: {finished.out / 'criteria.jsonl'} cannot be written" in ended.stderr
+    assert not (finished.out / "criteria.jsonl").exists()
+    assert len(read_records(tmp_path / "figures" / "criteria.jsonl", Criteria)) == figures(tmp_path / "figures").cases
+
+
+@pytest.mark.parametrize("is_run", [True, False], ids=["a run", "cases"])
+def test_the_folder_of_another_dataset_is_no_place_for_an_evaluation(
+    is_run: bool, here: Any, finished: Any, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("cases.jsonl", "criteria.jsonl", "replies.jsonl", *(["run.json", "calls.sqlite"] if is_run else [])):
+        (other / name).write_text("mine")
+    ended = here("evaluate", finished.out, "-o", other, "--judge", finished.server.spec)
+    ended.failed_with_one_line(str(other), "another dataset", "--out")
+    assert {path.read_text() for path in other.iterdir()} == {"mine"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from head_parts import WordEmbedder, gold_folder, trained_file
+from peregrm import PereGRM
+from peregrm.errors import SettingsError
 from peregrm.models import embeddings
 from peregrm.models.heads import head_name
 from peregrm.records import Case, Judgement, Reward
@@ -71,8 +73,9 @@ def test_a_run_judged_by_a_head_and_what_works_on_it(
     scored = here("score", out, mine, "--judge", spec, "-o", tmp_path / "scores.jsonl")
     assert scored.code == 0, scored.stderr
     assert "small trained head" in " ".join((scored.stdout + scored.stderr).split())
-    compared = here("compare", out, mine, "--judge", spec, "--reward", "shared", "-o", tmp_path / "compared")
+    compared = here("compare", out, mine, "--judge", spec, "-o", tmp_path / "compared", "--json")
     assert compared.code == 0, compared.stderr
+    assert [row["method"] for row in json.loads(compared.stdout)["rows"]] == ["shared"], "it judges in one way"
     evaluated = here(
         "evaluate", out, mine, "--judge", spec, "--judge", server.spec, "--criteria", "composed", "-o", tmp_path / "e"
     )
@@ -96,5 +99,7 @@ def test_the_command_trains_a_head_that_can_judge(
 def test_a_head_is_no_model(spec: str, here: Callable, small: Any, tmp_path: Path) -> None:
     ended = here("run", small.histories, "--model", spec, "--cases", "1", "-o", tmp_path / "out")
     ended.failed_with_one_line("cannot be asked anything else")
+    with pytest.raises(SettingsError, match="open_reward"):
+        PereGRM(judge=spec)
     gone = here("run", small.histories, "--judge", "head:/nowhere.json", "--cases", "0", "-o", tmp_path / "out")
     gone.failed_with_one_line("/nowhere.json", "cannot be read")

@@ -281,6 +281,7 @@ def test_rows_without_a_case(row: dict[str, Any], says: list[str], read: Callabl
         ({"reply": "a", "output": "a"}, ["reply, output"]),
         ({"text": "a", "policy": ""}, ["policy"]),
         ({"text": "a", "policy": 3}, ["policy"]),
+        ({"text": None}, ["text: no text"]),
         ({"text": "a", "policy": None}, ["policy"]),
         ({"reply": "a", "policy": ["b"]}, ["policy"]),
         ({"text": "half an emoji \ud83d"}, ["surrogate"]),
@@ -310,6 +311,26 @@ def test_ids_that_contradict_each_other(read: Callable, cases: dict[str, Case]) 
     """A row whose ids name two cases belongs to neither."""
     row = {"case_id": ids(cases)[1], "query_id": "qry-1", "text": TEXT}
     refused(read, row, says=["mine.jsonl:1", "query_id"])
+
+
+def test_a_query_of_two_cases_names_neither(cases: dict[str, Case], tmp_path: Path) -> None:
+    """As where two builds were put together: the same query, with other memories."""
+    case = next(case for case in cases.values() if case.query_id == "qry-1")
+    again = case.model_copy(update={"situation": "Another one."})
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"query_id": "qry-1", "text": TEXT}))
+    with pytest.raises(InputError, match=r"mine\.jsonl:1: 2 cases .* query_id; name the case by case_id"):
+        read_replies(path, {**cases, again.id: again})
+    path.write_text(json.dumps({"query_id": "qry-1", "case_id": case.id, "text": TEXT}))
+    assert [reply.case_id for reply in read_replies(path, {**cases, again.id: again})] == [case.id]
+
+
+def test_an_id_and_the_words_of_another_case_contradict_each_other(read: Callable, cases: dict[str, Case]) -> None:
+    """As where two columns were put side by side by position; words of no case are a prompt of the policy's own."""
+    one, two, *_ = ids(cases)
+    refused(read, {"case_id": one, "query": cases[two].query, "text": TEXT}, says=["mine.jsonl:1", one, two])
+    assert len(read({"case_id": one, "query": "You are kind. " + cases[two].query, "text": TEXT})) == 1
+    assert len(read({"case_id": one, "query": cases[one].query, "text": TEXT})) == 1
 
 
 # Order

@@ -111,9 +111,10 @@ def test_input_that_is_not_there_or_empty(task: Any, tmp_path: Path) -> None:
 
 
 def test_the_input_is_never_written_over(task: Any) -> None:
-    """`-o` that names the replies or the cases would lose what cannot be made again."""
+    """`-o` that names the replies, the cases or what stands with them would lose what cannot be made again."""
     before = task.asked()
-    for path in (task.replies, task.dataset / "cases.jsonl"):
+    (task.dataset / "memories.jsonl").write_text("")
+    for path in (task.replies, task.dataset / "cases.jsonl", task.dataset / "memories.jsonl"):
         content = path.read_bytes()
         ended = task.here("score", task.dataset, task.replies, "-o", path, "--judge", task.server.spec)
         ended.failed_with_one_line(path.name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from peregrm.dataset.safety import look_at
 from peregrm.reward.guards import Guards
 
 
@@ -23,6 +24,7 @@ def test_the_flags_reach_the_application(
     assert ended.code == 0, ended.stderr
     ((reward, given),) = made
     assert given["no_reply_score"] == -0.5
+    assert given["look"] is look_at
     assert len(given["cases"]) == 3
     assert [dimension.name for dimension in reward.dimensions] == ["timing", "taste", "kindness"]
     assert reward.guards == Guards(length_limit=100, length_coefficient=0.01, sycophancy_coefficient=0.2)

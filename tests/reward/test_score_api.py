@@ -330,3 +330,16 @@ async def test_a_text_is_a_policys_raw_output(case: Case, mode: str) -> None:
     assert (one.reply.text, one.reply.thinking) == ("Stay in tonight.", "secret plan")
     assert not any("secret" in message.content for request in model.requests for message in request.messages)
     assert one.failure is None
+
+
+@pytest.mark.parametrize(
+    "group", ["Stay in tonight.", [None], [{"text": "Stay in tonight."}]], ids=["text", "none", "row"]
+)
+async def test_what_is_no_group_of_replies_is_refused_before_any_call(case: Case, group: Any) -> None:
+    """A text is a sequence of letters: taken for a group, each of them would be scored."""
+    model = ScriptedModel(in_form)
+    with pytest.raises(TypeError, match="reply"):
+        await PereGRM(model).score(case, group)
+    with pytest.raises(TypeError, match="reply"):
+        await PereGRM(model).score(case, Reply(case_id=case.id, policy="p", text="x"))  # type: ignore[arg-type]
+    assert model.requests == []

@@ -1,11 +1,15 @@
-"""Policies for tests: random weights of a few thousand parameters and a word tokenizer, made on the fly."""
+"""Policies for tests: random weights of a few thousand parameters and a word tokenizer, made on the fly; and cases to train them on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from group_parts import WORDS, topic_cases
+from peregrm.records import Case
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|> {{ message['content'] }} <|end|> {% endfor %}"
@@ -52,3 +56,13 @@ def tiny_policy(folder: Path, words: list[str], *, context: int = 512, seed: int
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_policy(tmp_path_factory.mktemp("policy") / "tiny", WORDS)
+
+
+@pytest.fixture(scope="module")
+def cases(make_memory: Callable[..., Any]) -> list[Case]:
+    return topic_cases(make_memory)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from group_parts import TINY, WORDS, TopicReward, same_weights, topic_cases, train, weights
+from group_parts import TINY, Logs, TopicReward, same_weights, train, weights
 from peregrm.errors import SettingsError
 from peregrm.records import Case
 from peregrm.training.grpo.order import prompt_order
@@ -20,39 +19,10 @@ from peregrm.training.policies import Lora
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs trl")
 
-from training.conftest import tiny_policy  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*is deprecated and will be removed in v6:FutureWarning",  # TRL asks transformers by an old name
 )
-
-
-@pytest.fixture(scope="module")
-def cases(make_memory: Callable[..., Any]) -> list[Case]:
-    return topic_cases(make_memory)
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_policy(tmp_path_factory.mktemp("grpo") / "tiny", WORDS)
-
-
-class Losses:
-    """Collects what a trainer logs."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    def callback(self) -> Any:
-        from transformers import TrainerCallback
-
-        rows = self.rows
-
-        class Collect(TrainerCallback):  # type: ignore[misc]
-            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
-                rows.append({**logs, "step": state.global_step})
-
-        return Collect()
 
 
 @pytest.mark.slow
@@ -60,7 +30,7 @@ class Losses:
 def test_a_policy_learns_to_mention_its_users_topic(
     policy: Path, cases: list[Case], tmp_path: Path, algorithm: Any
 ) -> None:
-    reward, losses = TopicReward(), Losses()
+    reward, losses = TopicReward(), Logs()
     settings = TINY.model_copy(update={"algorithm": algorithm, "learning_rate": 2e-2})
     train(tmp_path, policy, cases, reward, settings, max_steps=30, callbacks=[losses.callback()])
     size = settings.replies
@@ -106,7 +76,7 @@ def test_a_checkpoint_that_was_half_written_is_passed_over(policy: Path, cases: 
 
 def test_the_reference_is_the_policy_as_it_began(policy: Path, cases: list[Case], tmp_path: Path) -> None:
     """The divergence is none at first, and pulls back: with a heavy weight the policy stays where it was."""
-    losses = Losses()
+    losses = Logs()
     light = train(tmp_path / "light", policy, cases, TopicReward(), max_steps=4, callbacks=[losses.callback()])
     heavy = train(tmp_path / "heavy", policy, cases, TopicReward(), TINY.model_copy(update={"kl": 100.0}), max_steps=4)
     logged = [row for row in losses.rows if "loss" in row]

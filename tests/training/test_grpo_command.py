@@ -43,11 +43,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaServer]:
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_policy(tmp_path_factory.mktemp("grpo") / "tiny", WORDS)
-
-
-@pytest.fixture(scope="module")
 def dataset(make_memory: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dataset")
     write_records(folder / "cases.jsonl", topic_cases(make_memory, 20))
@@ -206,6 +201,8 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
     assert sum(row["calls"] for row in plan["calls"]) > 24
     assert command(tmp_path / "run", "--dry-run") == 0
     assert "3 steps" in capsys.readouterr().out
+    assert command(tmp_path / "run", "--dry-run", held_out_judge=server.spec) == 1
+    assert "gives the training reward" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert len(server.starts()) == asked
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from group_parts import TINY, WORDS, TopicReward, gone, same_weights, topic_cases, train, weights
+from group_parts import TINY, Logs, TopicReward, gone, same_weights, train, weights
 from peregrm.errors import FailureBudgetExceeded, ModelAuthError, TrainingStopped
 from peregrm.records import Case, Failure
 
@@ -18,21 +18,10 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs trl")
 
 from peregrm.training.careful import last_checkpoint  # noqa: E402
-from training.conftest import tiny_policy  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*is deprecated and will be removed in v6:FutureWarning",  # TRL asks transformers by an old name
 )
-
-
-@pytest.fixture(scope="module")
-def cases(make_memory: Callable[..., Any]) -> list[Case]:
-    return topic_cases(make_memory)
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_policy(tmp_path_factory.mktemp("grpo") / "tiny", WORDS)
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +30,6 @@ def usual(policy: Path, cases: list[Case], tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("usual")
     train(folder, policy, cases, TopicReward(), max_steps=4, save_every=1)
     return folder / "checkpoints"
-
-
-def logs_into(rows: list[dict[str, Any]]) -> Any:
-    from transformers import TrainerCallback
-
-    class Collect(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
-            rows.append(dict(logs))
-
-    return Collect()
 
 
 class AwayBetween:
@@ -79,7 +58,7 @@ def test_a_judge_that_stays_away_stops_the_training_and_nothing_is_made_up(
     policy: Path, cases: list[Case], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Two steps are judged. Then no weight changes until the budget is passed, and afterwards training goes on from there."""
-    rows: list[dict[str, Any]] = []
+    logs = Logs()
     with caplog.at_level(logging.WARNING), pytest.raises(FailureBudgetExceeded, match="the same command goes on"):
         train(
             tmp_path,
@@ -89,12 +68,12 @@ def test_a_judge_that_stays_away_stops_the_training_and_nothing_is_made_up(
             max_steps=50,
             wait_s=0.02,
             failure_budget=0.5,
-            callbacks=[logs_into(rows)],
+            callbacks=[logs.callback()],
         )
     stopped = last_checkpoint(tmp_path / "checkpoints")
     assert stopped is not None
     assert stopped.name == "checkpoint-4"
-    logged = [row for row in rows if "loss" in row]
+    logged = [row for row in logs.rows if "loss" in row]
     assert [row["skipped_update"] for row in logged] == [0, 0, 1, 1]
     assert [row["reward"] is None for row in logged] == [False, False, True, True]
     two = train(tmp_path / "two", policy, cases, TopicReward(), max_steps=2)
@@ -108,10 +87,10 @@ def test_a_judge_that_stays_away_stops_the_training_and_nothing_is_made_up(
 def test_a_group_without_rewards_is_left_out_and_the_rest_is_learned_from(
     policy: Path, cases: list[Case], tmp_path: Path
 ) -> None:
-    rows: list[dict[str, Any]] = []
+    logs = Logs()
     reward = TopicReward(lambda case: gone("unparsable") if case.user_id in ("user1", "user4", "user6") else None)
-    last = train(tmp_path, policy, cases, reward, max_steps=4, failure_budget=1.0, callbacks=[logs_into(rows)])
-    logged = [row for row in rows if "loss" in row]
+    last = train(tmp_path, policy, cases, reward, max_steps=4, failure_budget=1.0, callbacks=[logs.callback()])
+    logged = [row for row in logs.rows if "loss" in row]
     assert sum(row["peregrm/failed"] for row in logged) == pytest.approx(1.5)
     assert all(math.isfinite(row["loss"]) for row in logged)
     assert all(value.isfinite().all() for value in weights(last).values())
@@ -148,11 +127,11 @@ def test_replies_of_no_token_but_the_last_are_what_they_are(
         return made
 
     monkeypatch.setattr(LlamaForCausalLM, "generate", silent)
-    rows: list[dict[str, Any]] = []
+    logs = Logs()
     reward = TopicReward()
-    last = train(tmp_path, policy, cases, reward, max_steps=2, callbacks=[logs_into(rows)])
+    last = train(tmp_path, policy, cases, reward, max_steps=2, callbacks=[logs.callback()])
     assert reward.texts.count("") >= len(reward.texts) / (1 if replies == "all" else 2)
-    assert all(math.isfinite(row["loss"]) for row in rows if "loss" in row)
+    assert all(math.isfinite(row["loss"]) for row in logs.rows if "loss" in row)
     assert all(value.isfinite().all() for value in weights(last).values())
 
 
@@ -189,7 +168,7 @@ def test_a_loss_that_is_none_changes_no_weight_and_training_goes_on(
         "infinite": lambda loss: loss + math.inf,
         "gradient": Breaks.apply,
     }
-    rows: list[dict[str, Any]] = []
+    logs = Logs()
     last = train(
         tmp_path,
         policy,
@@ -197,10 +176,10 @@ def test_a_loss_that_is_none_changes_no_weight_and_training_goes_on(
         TopicReward(),
         max_steps=4,
         save_every=1,
-        callbacks=[logs_into(rows)],
+        callbacks=[logs.callback()],
         made=breaking({2}, ways[how]),
     )
-    logged = [row for row in rows if "loss" in row]
+    logged = [row for row in logs.rows if "loss" in row]
     assert [row["skipped_update"] for row in logged] == [0, 0, 1, 0]
     assert [math.isfinite(row["loss"]) for row in logged] == [True, True, how == "gradient", True]
     assert all(value.isfinite().all() for value in weights(last).values())

@@ -176,6 +176,8 @@ def test_a_dry_run_writes_nothing(dataset: Path) -> None:
     plan = json.loads(command("dpo", dataset, "out", *judged(dataset), "--dry-run", "--json"))
     assert plan["replies_to_write"] == 3 * plan["prompts"]
     assert f"{plan['steps']} steps" in said
+    both = command("dpo", dataset, "out", *judged(dataset), "--judge", "head", "--dry-run", code=2)
+    assert "a reward of its own" in " ".join(both.split())
     assert not (dataset.parent / "out").exists()
 
 

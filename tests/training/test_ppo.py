@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from group_parts import TINY, WORDS, TopicReward, gone, same_weights, topic_cases, train
+from group_parts import TINY, Logs, TopicReward, gone, same_weights, train
 from peregrm.records import Case, Reply
 from peregrm.reward.base import Scored
 from peregrm.training.grpo.settings import GroupSettings
@@ -22,21 +22,10 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs trl")
 
 from peregrm.training.ppo import LAMBDA, Critic, advantages_of  # noqa: E402
-from training.conftest import tiny_policy  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed in v6:FutureWarning")
 
 PPO = TINY.model_copy(update={"algorithm": "ppo", "updates": 3, "at_once": 4})
-
-
-@pytest.fixture(scope="module")
-def cases(make_memory: Callable[..., Any]) -> list[Case]:
-    return topic_cases(make_memory)
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_policy(tmp_path_factory.mktemp("ppo") / "tiny", WORDS)
 
 
 def by_hand(values: list[float], reward: float, spread: float) -> list[float]:
@@ -122,24 +111,6 @@ def test_a_critic_that_was_stored_goes_on_as_it_would_have(tmp_path: Path) -> No
     rest.load(torch.load(tmp_path / "critic.pt", weights_only=True))
     assert rest.learned
     assert all(rest.expect(*batch).equal(value) for batch, value in zip(made[3:], values[3:], strict=True))
-
-
-class Logs:
-    """Collects what a trainer logs."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    def callback(self) -> Any:
-        from transformers import TrainerCallback
-
-        rows = self.rows
-
-        class Collect(TrainerCallback):  # type: ignore[misc]
-            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
-                rows.append({**logs, "step": state.global_step})
-
-        return Collect()
 
 
 def errors(logs: Logs) -> list[float]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from offline_parts import BAD, GOOD, LORA, prompts, quiet, same_weights, stopping, tiny
-from peregrm.errors import SettingsError, TrainingStopped
+from peregrm.errors import ArtifactError, SettingsError, TrainingStopped
 from peregrm.records import Case
-from peregrm.training.offline.running import CHECKPOINTS, FitSettings, Fitted, steps_of
+from peregrm.training.offline.running import CHECKPOINTS, FitSettings, Fitted, finished, steps_of
 from peregrm.training.offline.tokens import Encoder, Example
 from peregrm.training.policies import Lora, load_policy
 
@@ -85,6 +85,15 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(case: Case, 
     assert not told
     with pytest.raises(SettingsError, match="another epochs: name another folder"):
         run(base, out, case, epochs=2.0)
+
+
+@pytest.mark.parametrize("name", ["asked.json", "result.json"])
+def test_a_damaged_file_of_a_fit_is_named(name: str, tmp_path: Path) -> None:
+    assert finished(tmp_path, {"method": "sft"}, SETTINGS, []) is None
+    for damaged in (b"[]", b"{", b"\xff"):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ArtifactError, match=f"{name}: damaged"):
+            finished(tmp_path, {"method": "sft"}, SETTINGS, [])
 
 
 def test_a_gradient_that_is_not_finite_stops_before_a_weight_changes(case: Case, tmp_path: Path) -> None:

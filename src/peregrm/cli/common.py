@@ -42,7 +42,8 @@ def made_of(kind: type[M], **fields: Any) -> M:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise SettingsError(summarise_validation(error)) from None
+        said = summarise_validation(error).replace("value error, ", "")
+        raise SettingsError(said.removeprefix("record: ")) from None
 
 
 def say(line: str) -> None:

@@ -157,7 +157,7 @@ def show(
     from peregrm.store import Workspace, replace_text
 
     workspace = Workspace(directory)
-    cases = workspace.read("cases.jsonl", Case) if workspace.path("cases.jsonl").exists() else []
+    cases = workspace.read_if_there("cases.jsonl", Case)
     chains = read_chains(workspace, read_flags(workspace, cases))
     shown = chains if record is None else [find_chain(chains, record)]
     if html is not None:

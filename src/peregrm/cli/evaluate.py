@@ -17,7 +17,6 @@ from peregrm.cli.options import (
     CriteriaOpt,
     DatasetArg,
     DimensionsOpt,
-    DirArg,
     DryOpt,
     JsonOpt,
     JudgeTemperatureOpt,
@@ -129,7 +128,7 @@ def _evaluate(wanted: Wanted, settings: Settings, out: Path, *, dry_run: bool, a
 
 @app.command()
 def reply(
-    dataset: DirArg = DEFAULT_OUT,
+    dataset: Annotated[Path, typer.Argument(help="Folder of a run; with --out also a file of cases.")] = DEFAULT_OUT,
     out: Annotated[
         Path | None,
         typer.Option(

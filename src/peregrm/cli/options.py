@@ -71,7 +71,7 @@ JudgeOpt = Annotated[
     str | None,
     typer.Option(
         "--judge",
-        help="The judge: named like --model, or `head` or head:PATH. Default: the model; `head` where no model is named.",
+        help="The judge: named like --model, or head, head:PATH or local:DIR. Default: the model; head where no model is named.",
     ),
 ]
 MemoriesOpt = Annotated[

@@ -122,13 +122,14 @@ def _score(
 
     from peregrm.errors import InputError
     from peregrm.evaluation.console import print_agreement, print_summary, print_usage
-    from peregrm.pipeline.reply_files import read_dataset, read_replies
+    from peregrm.pipeline.reply_files import is_of_dataset, read_dataset, read_replies
     from peregrm.pipeline.scoring import parts_folder, plan_scoring, score_replies
 
     known = read_dataset(dataset, options.dimensions)
     given = read_replies(replies, known.cases)
     inputs = (replies, dataset if dataset.is_file() else dataset / "cases.jsonl", dataset / "rewards.jsonl")
-    if out.resolve() in [path.resolve() for path in inputs] or out.is_dir() or out == parts_folder(out):
+    is_taken = out.resolve() in [path.resolve() for path in inputs] or is_of_dataset(out, parts_folder(out))
+    if is_taken or out.is_dir() or out == parts_folder(out):
         raise InputError(f"{out}: the rewards cannot be written there; name another file with --out")
     if out.suffix != ".jsonl":  # a name's parts stand in a folder called as it is without its ending
         raise InputError(f"{out}: rewards are JSON Lines; name a file that ends in .jsonl with --out")
@@ -192,10 +193,9 @@ def compare(
     from peregrm.pipeline.asked import reward_options
     from peregrm.pipeline.comparing import compare_rewards, plan_comparison
     from peregrm.pipeline.material import read_material
-    from peregrm.reward.factory import reward_names
 
     settings = settings_of(config, samples=samples, judge_temperature=judge_temperature, criteria=criteria)
-    names = reward or [name for name in reward_names() if name != "scalar" or scalar]
+    names = reward or _compared(settings, judge, dataset, scalar)
     chosen = {
         name: reward_options(
             settings, [scalar] if name == "scalar" and scalar else [judge] if judge else None, name, dataset
@@ -211,6 +211,17 @@ def compare(
         typer.echo(table.model_dump_json(indent=1))
         return
     print_reward_table(Console(), table)
+
+
+def _compared(settings: Settings, judge: str | None, dataset: Path, scalar: str | None) -> list[str]:
+    """Return the rewards that are compared where none is named: all that the judge can give."""
+    from peregrm.models.heads import is_head
+    from peregrm.pipeline.asked import reward_options
+    from peregrm.reward.factory import reward_names
+
+    if all(map(is_head, reward_options(settings, [judge] if judge else None, "shared", dataset).judges)):
+        return ["shared", *(["scalar"] if scalar else [])]  # a head judges in one way
+    return [name for name in reward_names() if name != "scalar" or scalar]
 
 
 @app.command()

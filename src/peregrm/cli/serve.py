@@ -130,6 +130,7 @@ def _application(
     options: RewardOptions, dataset: Path | None, key: str | None, limits: ServerLimits, no_reply_score: float | None
 ) -> FastAPI:
     """Open judges and reward and return what is served."""
+    from peregrm.dataset.safety import look_at
     from peregrm.pipeline.reply_files import read_dataset
     from peregrm.pipeline.scoring import give_criteria
     from peregrm.reward.factory import open_reward
@@ -149,4 +150,5 @@ def _application(
         limits=limits,
         judges=judges,
         no_reply_score=no_reply_score,
+        look=look_at,
     )

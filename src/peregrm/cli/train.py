@@ -14,7 +14,7 @@ from peregrm.cli.options import JsonOpt
 if TYPE_CHECKING:
     from peregrm.reward.heads.head import Measured
 
-__all__ = ["train_app"]
+__all__ = ["scalar_reward", "train_app"]
 
 train_app = typer.Typer(help="Train judges and policies.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(train_app, name="train")
@@ -24,12 +24,22 @@ PairsArg = Annotated[
     typer.Argument(help="Pairs (.jsonl, .jsonl.gz), gold.jsonl with memories.jsonl beside it, or folders of them."),
 ]
 HeadOpt = Annotated[Path, typer.Option("--out", "-o", help="The file of the head (JSON).")]
-LicenceOpt = Annotated[
-    str, typer.Option("--licence", help="Licence of the training data; it is kept on the head's card.")
-]
+LicenceOpt = Annotated[str, typer.Option("--licence", help="Licence of the training data; it is kept on the card.")]
 PeopleOpt = Annotated[
     bool, typer.Option("--by-people", help="People ordered the pairs of the pairs files: the head's card says so.")
 ]
+
+
+def scalar_reward(reward: str, judges: list[str]) -> tuple[str, list[str]]:
+    """Return reward and judges; a classifier is named as a judge, `scalar:PATH`, and is a reward of its own."""
+    named = [judge.removeprefix("scalar:") for judge in judges if judge.startswith("scalar:")]
+    if not named:
+        return reward, judges
+    if len(named) < len(judges) or reward not in ("shared", "scalar"):
+        raise typer.BadParameter(
+            "scalar:PATH is a reward of its own: no other --reward and no other judge goes with it"
+        )
+    return "scalar", named
 
 
 @train_app.command("judge-head")

@@ -22,7 +22,7 @@ from peregrm.cli.options import (
     ParrotOpt,
     SamplesOpt,
 )
-from peregrm.cli.train import train_app
+from peregrm.cli.train import scalar_reward, train_app
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -45,7 +45,8 @@ JudgesOpt = Annotated[
     list[str],
     typer.Option(
         "--judge",
-        help="The judge: NAME@BASE_URL, head, embedded, gguf:PATH, scalar:PATH or a name of the settings; several are pooled.",
+        help="The judge: NAME@BASE_URL, head, head:PATH, local:DIR, embedded, gguf:PATH, a name of the settings, or scalar:PATH. "
+        "Several are pooled.",
     ),
 ]
 FolderOpt = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run: checkpoints, log, policy.")]
@@ -142,7 +143,7 @@ def _group(
     from peregrm.training.grpo.settings import GroupSettings, Pace
 
     settings = settings_of(config, samples=samples, judge_temperature=judge_temperature, criteria=criteria)
-    name, judges = _scalar(reward, judge)
+    name, judges = scalar_reward(reward, judge)
     guards = guards_of(length_limit, length_penalty, parroting_penalty, sycophancy_penalty)
     options = reward_options(settings, judges, name, dataset).model_copy(
         update={"dimensions": dimensions, "guards": guards}
@@ -173,18 +174,6 @@ def _group(
     asked = GroupTraining(model, options, made_of(GroupSettings, **fields), made_of(Pace, **pace), held_out_judge)
     _warn(options)
     _run(dataset, asked, settings, out, dry_run=dry_run, as_json=json_)
-
-
-def _scalar(reward: str, judges: list[str]) -> tuple[str, list[str]]:
-    """Return reward and judges; a classifier is named as a judge, `scalar:PATH`, and is a reward of its own."""
-    named = [judge.removeprefix("scalar:") for judge in judges if judge.startswith("scalar:")]
-    if not named:
-        return reward, judges
-    if len(named) < len(judges) or reward not in ("shared", "scalar"):
-        raise typer.BadParameter(
-            "scalar:PATH is a reward of its own: no other --reward and no other judge goes with it"
-        )
-    return "scalar", named
 
 
 def _divisor(replies: int, most: int = 8) -> int:

@@ -19,7 +19,7 @@ from peregrm.cli.options import (
     JudgeTemperatureOpt,
     SamplesOpt,
 )
-from peregrm.cli.train import train_app
+from peregrm.cli.train import scalar_reward, train_app
 from peregrm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ EpochsOpt = Annotated[float, typer.Option("--epochs", min=0.01, max=1000, help="
 RateOpt = Annotated[
     float | None,
     typer.Option(
-        "--learning-rate", help="The highest one. Default: usual for the method, ten times that for an adapter."
+        "--learning-rate", help="The highest one. Default: 1e-5, with dpo 1e-6; ten times that for an adapter."
     ),
 ]
 BatchOpt = Annotated[int, typer.Option("--batch", min=1, help="Examples a step.")]
@@ -179,6 +179,7 @@ def _task(
     name, judges, dimensions = reward
     options = None
     if judges:
+        name, judges = scalar_reward(name, judges)
         options = reward_options(settings, judges, name, given["dataset"]).model_copy(update={"dimensions": dimensions})
     return OfflineTask(**given, samples=made_of(SampleSettings, **drawn, seed=given["settings"].seed), reward=options)
 

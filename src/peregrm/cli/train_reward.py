@@ -15,24 +15,30 @@ from peregrm.cli.train_offline import (
     BatchOpt,
     EpochsOpt,
     LoraOpt,
-    PolicyOpt,
     RankOpt,
     RateOpt,
     SaveOpt,
-    SeedOpt,
     fit_of,
     lora_of,
 )
 
 __all__: list[str] = []
 
+StartOpt = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="The weights to begin with: embedded, gguf:PATH, a folder (also of an adapter), or a name on a hub.",
+    ),
+]
+SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Of the order of examples, and of weights that are new.")]
 ModelOutOpt = Annotated[Path, typer.Option("--out", "-o", help="Folder of the training: model, card, log.")]
 
 
 @train_app.command("reward")
 def reward(
     pairs: PairsArg,
-    model: PolicyOpt,
+    model: StartOpt,
     out: ModelOutOpt,
     licence: LicenceOpt = "not stated",
     epochs: EpochsOpt = 1.0,
@@ -48,7 +54,8 @@ def reward(
 ) -> None:
     """Train a scalar reward model on pairs (Bradley-Terry), and say what it gets right on users it has not seen.
 
-    The result is used as `--reward scalar --judge scalar:DIR/model`. Stop it at any point: the same command goes on where it was.
+    The result is used as `--reward scalar --judge scalar:DIR/model` (`peregrm score`: `--mode scalar`). Stop it at any point: the same
+    command goes on where it was.
     """
     from peregrm.training.offline.reward_card import card_lines
     from peregrm.training.offline.reward_model import plan_reward, train_reward_model
@@ -77,4 +84,4 @@ def reward(
         say("peregrm: stopped. The same command goes on from the last checkpoint.")
         raise typer.Exit(130) from None
     typer.echo(card.model_dump_json(indent=1) if json_ else "\n".join(card_lines(card)))
-    say(f"Use it as --reward scalar --judge scalar:{out / 'model'}")
+    say(f"Use it as --reward scalar (in `peregrm score`: --mode scalar) --judge scalar:{out / 'model'}")

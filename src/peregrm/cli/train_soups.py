@@ -24,8 +24,6 @@ from peregrm.cli.train_offline import (
     BatchOpt,
     EpochsOpt,
     PolicyOpt,
-    RankOpt,
-    RateOpt,
     SaveOpt,
     SeedOpt,
     fit_of,
@@ -57,6 +55,8 @@ SettingOpt = Annotated[
 RolloutsOpt = Annotated[int, typer.Option("--rollouts", min=2, help="Replies the policy writes to each case.")]
 NewTokensOpt = Annotated[int, typer.Option("--max-new-tokens", min=1, help="The most tokens of a reply.")]
 TemperatureOpt = Annotated[float, typer.Option("--temperature", min=0.01, max=2, help="Of the replies.")]
+RankOpt = Annotated[int, typer.Option("--rank", min=1, help="Rank of the adapters.")]
+RateOpt = Annotated[float | None, typer.Option("--learning-rate", help="The highest one. Default: 1e-4, by grpo 1e-5.")]
 
 
 @train_app.command("soups")

@@ -47,7 +47,7 @@ def filters_of(setting: str) -> tuple[str, ...]:
     wrong = sorted(set(names) - set(FILTERS))
     if wrong or not names:
         raise SettingsError(
-            f"select: {', '.join(map(repr, wrong)) or 'nothing'} is no filter; use intents, labels, both or none"
+            f"select: {', '.join(map(repr, wrong)) or 'nothing'} is no filter; use intents, labels, intents,labels or none"
         )
     return tuple(name for name in FILTERS if name in names)
 

@@ -21,7 +21,17 @@ from peregrm.store import index_by, join
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["CaseView", "ReplyView", "case_views", "format_estimate", "format_value", "judge_note", "markdown", "plain"]
+__all__ = [
+    "CaseView",
+    "ReplyView",
+    "case_views",
+    "estimate_with_count",
+    "format_estimate",
+    "format_value",
+    "judge_note",
+    "markdown",
+    "plain",
+]
 
 _MARKUP = re.compile(r"[\\`*_\[\]<>|~]")
 _LINE_START = re.compile(r"^(\d*)([#+\-=:.)])")
@@ -92,6 +102,11 @@ def format_estimate(estimate: Estimate, *, signed: bool = False) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{estimate.mean:{sign}.3f} [no interval]"
     return f"{estimate.mean:{sign}.3f} [{estimate.low:{sign}.3f}, {estimate.high:{sign}.3f}]"
+
+
+def estimate_with_count(estimate: Estimate) -> str:
+    """Print a mean with its interval and what it rests on."""
+    return f"{format_estimate(estimate)} (n {estimate.n}, {estimate.users} users)"
 
 
 def markdown(summary: Summary, artifacts: Artifacts) -> str:

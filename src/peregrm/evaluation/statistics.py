@@ -15,7 +15,7 @@ from typing import Literal
 
 from peregrm.records import Part
 
-__all__ = ["Estimate", "clustered_mean"]
+__all__ = ["Estimate", "clustered_mean", "half_width"]
 
 _NO_SPREAD = 1e-12
 """A standard error up to this is rounding."""
@@ -43,10 +43,7 @@ class Estimate(Part):
 
 
 def clustered_mean(
-    values: Sequence[tuple[str, float | None]],
-    *,
-    level: float = 0.95,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
+    values: Sequence[tuple[str, float | None]], *, bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Estimate:
     """Return the mean over (user, value) pairs with its interval clustered by user; None values count as not covered.
 
@@ -60,7 +57,7 @@ def clustered_mean(
     if n == 0:
         return Estimate(mean=None, low=None, high=None, n=0, users=0, asked=len(values))
     mean = math.fsum(math.fsum(group) for group in groups.values()) / n
-    half = _half_width(list(groups.values()), mean, n, level)
+    half = half_width([math.fsum(value - mean for value in group) for group in groups.values()], n)
     return Estimate(
         mean=mean,
         low=None if half is None else max(mean - half, bounds[0]),
@@ -71,14 +68,17 @@ def clustered_mean(
     )
 
 
-def _half_width(groups: Sequence[Sequence[float]], mean: float, n: int, level: float) -> float | None:
-    clusters = len(groups)
+def half_width(pulls: Sequence[float], over: int = 1) -> float | None:
+    """Return half the width of the 95 % interval of a mean, or None where clusters are fewer than two or do not differ.
+
+    A value of `pulls` over `over` is how far one cluster pulls the mean away from where it is.
+    """
+    clusters = len(pulls)
     if clusters < 2:
+        return None
+    variance = clusters / (clusters - 1) * math.fsum(pull * pull for pull in pulls) / over**2
+    if variance <= _NO_SPREAD**2:
         return None
     from scipy.stats import t
 
-    residuals = [math.fsum(value - mean for value in group) for group in groups]
-    variance = clusters / (clusters - 1) * math.fsum(r * r for r in residuals) / n**2
-    if variance <= _NO_SPREAD**2:
-        return None
-    return float(t.ppf((1 + level) / 2, clusters - 1)) * math.sqrt(variance)
+    return float(t.ppf(0.975, clusters - 1)) * math.sqrt(variance)

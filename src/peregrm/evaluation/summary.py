@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from itertools import pairwise
 
+from peregrm.dataset.output.counts import memory_reason
 from peregrm.errors import ArtifactError
 from peregrm.evaluation.statistics import Estimate, clustered_mean
 from peregrm.evaluation.validity.cards import Standing
@@ -261,7 +262,7 @@ def _order(better: str, worse: str, table: Table, cases: Mapping[str, Case]) -> 
 
 def _counts(artifacts: Artifacts) -> tuple[Count, ...]:
     gone = [(drop.stage, drop.kind, drop.reason) for drop in artifacts.drops if not drop.failed]
-    gone += [("memories", f"{m.status}: {_reason(m)}", m.value) for m in artifacts.memories if m.status != "kept"]
+    gone += [("memories", f"{m.status}: {memory_reason(m)}", m.value) for m in artifacts.memories if m.status != "kept"]
     gone += [
         ("inspection", reason.split(":")[0], reason)
         for i in artifacts.inspections
@@ -289,10 +290,3 @@ def _tally(items: Sequence[tuple[str, str, str]]) -> tuple[Count, ...]:
     return tuple(
         Count(stage=stage, kind=kind, n=n, example=examples[stage, kind]) for (stage, kind), n in sorted(counts.items())
     )
-
-
-def _reason(memory: Memory) -> str:
-    """Return the reason in the few words it is counted by; a source writes its own, a sentence each."""
-    if memory.method == "source" and memory.status == "rejected":
-        return "marked as wrong by the source"
-    return (memory.reason or "no reason").split(":")[0]

@@ -10,16 +10,28 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from peregrm.memory.base import Note
+from peregrm.memory.embedding import Vectors, pack, unpack
+from peregrm.memory.held import Value
 from peregrm.memory.written import clipped, numbered, shown, unfounded
 from peregrm.models.base import Model, Request
 from peregrm.models.structured import ask
 from peregrm.prompts import Untrusted, render
 from peregrm.records import Failure, Part
 
-__all__ = ["MOST_CHARACTERS", "MOST_LINES", "Line", "edit_block", "lines_as_notes", "without"]
+__all__ = [
+    "MOST_CHARACTERS",
+    "MOST_LINES",
+    "Line",
+    "block_value",
+    "edit_block",
+    "lines_as_notes",
+    "read_block",
+    "without",
+]
 
 MOST_LINES = 20
 """Lines that a block holds."""
@@ -37,6 +49,9 @@ class Line(Part):
 
     text: str
     sources: tuple[str, ...]
+
+
+_LINES = TypeAdapter(tuple[Line, ...])
 
 
 class _Edit(BaseModel):
@@ -99,6 +114,18 @@ def without(lines: Sequence[Line], gone: Collection[str]) -> tuple[Line, ...]:
 def lines_as_notes(user_id: str, lines: Sequence[Line], label: str) -> list[Note]:
     """Return the lines as derived notes under `label`."""
     return [Note(user_id=user_id, text=line.text, kind="derived", label=label, sources=line.sources) for line in lines]
+
+
+def block_value(lines: tuple[Line, ...], vectors: Vectors) -> Value:
+    """Return what a store keeps of a block and the vectors of its lines."""
+    return Value(_LINES.dump_json(lines).decode(), pack(vectors))
+
+
+def read_block(value: Value | None) -> tuple[tuple[Line, ...], Vectors]:
+    """Return the lines of a kept block and their vectors; none of either where there is no block."""
+    if value is None:
+        return (), np.empty((0, 0), dtype=np.float32)
+    return _LINES.validate_json(value.text), unpack(value.vectors)
 
 
 def _complaint(lines: Sequence[Line], notes: Sequence[Note], edits: _Edits) -> str | None:

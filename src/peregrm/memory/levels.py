@@ -14,11 +14,10 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, NamedTuple
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from peregrm.memory.base import Found, Note
-from peregrm.memory.block import Line, edit_block, lines_as_notes, without
+from peregrm.memory.block import Line, block_value, edit_block, lines_as_notes, read_block, without
 from peregrm.memory.embedding import Vectors, pack, unpack
 from peregrm.memory.held import HeldStore, Value, near
 from peregrm.memory.local import best
@@ -57,8 +56,6 @@ _LEAST = 0.1
 
 _ANSWER_TOKENS = 500
 _PROFILE = "profile"
-_LINES = TypeAdapter(tuple[Line, ...])
-_NONE: Vectors = np.empty((0, 0), dtype=np.float32)
 
 
 class _Summed(BaseModel):
@@ -234,21 +231,18 @@ class LevelsStore(HeldStore):
 
     def _levels(self, user_id: str) -> _Levels:
         values = self._file.values(user_id)
-        profile = values.pop(_PROFILE, None)
+        profile = read_block(values.pop(_PROFILE, None))
         return _Levels(
             {key: _Segment.model_validate_json(value.text) for key, value in values.items()},
             {key: unpack(value.vectors) for key, value in values.items()},
-            _LINES.validate_json(profile.text) if profile is not None else (),
-            unpack(profile.vectors) if profile is not None else _NONE,
+            *profile,
         )
 
     async def _segment_value(self, segment: _Segment) -> Value:
         return Value(segment.model_dump_json(), pack(await self._embedded([f"{segment.title}. {segment.summary}"])))
 
     async def _profile_value(self, lines: tuple[Line, ...]) -> Value | None:
-        if not lines:
-            return None
-        return Value(_LINES.dump_json(lines).decode(), pack(await self._embedded([line.text for line in lines])))
+        return block_value(lines, await self._embedded([line.text for line in lines])) if lines else None
 
 
 def _nearest_segments(

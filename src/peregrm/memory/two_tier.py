@@ -11,12 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-from pydantic import TypeAdapter
-
 from peregrm.memory.base import Found, Note
-from peregrm.memory.block import Line, edit_block, lines_as_notes, without
-from peregrm.memory.embedding import Vectors, pack, unpack
+from peregrm.memory.block import Line, block_value, edit_block, lines_as_notes, read_block, without
+from peregrm.memory.embedding import Vectors, pack
 from peregrm.memory.held import HeldStore, Value, near
 from peregrm.memory.local import best
 from peregrm.memory.written import STRETCH
@@ -27,8 +24,6 @@ __all__ = ["TwoTierStore"]
 STAGE = "memory_two_tier"
 
 _CORE = "core"
-_NONE: Vectors = np.empty((0, 0), dtype=np.float32)
-_LINES = TypeAdapter(tuple[Line, ...])
 
 
 class TwoTierStore(HeldStore):
@@ -77,10 +72,7 @@ class TwoTierStore(HeldStore):
         return lines_as_notes(user_id, self._core(user_id)[0], _CORE)
 
     def _core(self, user_id: str) -> tuple[tuple[Line, ...], Vectors]:
-        value = self._file.values(user_id).get(_CORE)
-        return (_LINES.validate_json(value.text), unpack(value.vectors)) if value is not None else ((), _NONE)
+        return read_block(self._file.values(user_id).get(_CORE))
 
     async def _value(self, lines: tuple[Line, ...]) -> Value | None:
-        if not lines:
-            return None
-        return Value(_LINES.dump_json(lines).decode(), pack(await self._embedded([line.text for line in lines])))
+        return block_value(lines, await self._embedded([line.text for line in lines])) if lines else None

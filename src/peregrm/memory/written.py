@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from peregrm.memory.base import Note
 from peregrm.text import content_tokens
 
-__all__ = ["LONGEST_SHOWN", "STRETCH", "clipped", "numbered", "shown", "stretches", "unfounded"]
+__all__ = ["LONGEST_SHOWN", "STRETCH", "clipped", "numbered", "shown", "unfounded"]
 
 LONGEST_SHOWN = 500
 """Characters of one note that a model is shown."""
@@ -42,12 +42,6 @@ def shown(note: Note) -> str:
 def numbered(lines: Sequence[str]) -> str:
     """Return the lines, each with its number from 1."""
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
-
-
-def stretches(notes: Sequence[Note]) -> list[Sequence[Note]]:
-    """Return the notes in runs of at most `STRETCH` in which the person speaks; runs without a word of theirs are left out."""
-    parts = [notes[start : start + STRETCH] for start in range(0, len(notes), STRETCH)]
-    return [part for part in parts if any(note.role == "user" for note in part)]
 
 
 def unfounded(text: str, grounds: Sequence[str]) -> str | None:

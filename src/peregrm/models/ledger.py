@@ -85,12 +85,12 @@ class Ledger:
         """Count one call, or one sample of a call that brought others, that ended in a `ModelError` of this kind."""
         self._entry(model, purpose).failures[kind] += 1
 
-    def total_usage(self, *, model: str | None = None, purpose: str | None = None) -> Usage:
-        """Return what was spent in this process: usage of the fresh calls, optionally of one model or purpose."""
-        return sum((entry.fresh for _, entry in self._matching(model, purpose)), Usage())
+    def total_usage(self) -> Usage:
+        """Return what was spent in this process: the usage of the fresh calls."""
+        return sum((entry.fresh for entry in self._entries.values()), Usage())
 
     def used_usage(self, *, model: str | None = None, purpose: str | None = None) -> Usage:
-        """Return the usage behind the results, fresh and cached: the same whether a run was resumed or went through."""
+        """Return the usage behind the results, fresh and cached, optionally of one model or purpose: the same whether a run was resumed."""
         return sum((entry.fresh + entry.cached for _, entry in self._matching(model, purpose)), Usage())
 
     def used_seconds(self) -> float:

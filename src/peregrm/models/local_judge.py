@@ -43,6 +43,7 @@ from peregrm.models.base import Completion, Model, Request, TokenLogprob
 from peregrm.models.local_digits import DIGITS, DigitModel, Form, NotFinite, Read, form_of
 from peregrm.prompts import prompt_hash, prompt_names
 from peregrm.records import Part, Usage
+from peregrm.text import error_line
 
 __all__ = [
     "JUDGE_FILE",
@@ -150,7 +151,7 @@ def read_taught(folder: Path) -> Taught:
     except FileNotFoundError:
         raise InputError(f"{folder}: no distilled judge: it has no {JUDGE_FILE} (see `peregrm train judge`)") from None
     except (OSError, ValueError, ValidationError) as error:
-        raise InputError(f"{path}: cannot be used: {_one_line(error)}") from None
+        raise InputError(f"{path}: cannot be used: {error_line(error)}") from None
 
 
 class _Work(NamedTuple):
@@ -264,7 +265,7 @@ class LocalJudge:
             digits.forget()
             full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate" in str(error)
             return [
-                ModelUnavailable(f"{self.name}: {_one_line(error)}", kind="memory" if full else "error") for _ in batch
+                ModelUnavailable(f"{self.name}: {error_line(error)}", kind="memory" if full else "error") for _ in batch
             ]
         seconds = (time.monotonic() - started) / len(batch)
         text, places = digits.form_ids(form)
@@ -343,11 +344,7 @@ def open_digits(folder: Path) -> DigitModel:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         model = transformers.AutoModelForCausalLM.from_pretrained(str(folder), dtype=precision, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, damaged) as error:
-        raise SettingsError(f"{folder}: its weights cannot be loaded: {_one_line(error)}") from None
+        raise SettingsError(f"{folder}: its weights cannot be loaded: {error_line(error)}") from None
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     context = int(min(tokenizer.model_max_length, positions or tokenizer.model_max_length))
     return DigitModel(model.eval().to("cuda" if gpu else "cpu"), tokenizer, context)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

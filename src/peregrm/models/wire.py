@@ -98,7 +98,7 @@ def refused_feature(message: str, body: Mapping[str, Any]) -> Feature | None:
     return "n" if "n" in body else None
 
 
-def retry_after_s(header: str | None, now: datetime | None = None) -> float | None:
+def retry_after_s(header: str | None) -> float | None:
     """Return the seconds that a Retry-After header asks to wait, at least 0; None where it is absent or unreadable."""
     if header is None:
         return None
@@ -109,7 +109,7 @@ def retry_after_s(header: str | None, now: datetime | None = None) -> float | No
     except ValueError:
         return None
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
 def server_message(text: str) -> str:

@@ -16,11 +16,12 @@ from peregrm.models.ledger import Ledger
 from peregrm.models.registry import model_name, open_model, prices
 from peregrm.pipeline.finish import save_ledger
 from peregrm.pipeline.job import Budget
+from peregrm.pipeline.reply_files import is_of_dataset
 from peregrm.pipeline.replying import Policy, policy_name, write_policy
 from peregrm.records import Case, History, Reply
 from peregrm.replies import SETTINGS, Setting
 from peregrm.settings import Settings
-from peregrm.store import Workspace, index_by, read_records, write_records
+from peregrm.store import Workspace, held_alone, index_by, read_records, write_records
 
 __all__ = ["PolicySpec", "answer_cases", "answer_to_file", "histories_beside", "planned_name", "policy_specs"]
 
@@ -113,12 +114,11 @@ async def answer_to_file(
     """Write the replies of every policy to `path` and return them; their calls are kept in the folder `folder` with the ledger.
 
     Raises `FailureBudgetExceeded`, after everything was written, where too many failed; `SettingsError` where `path` is a folder or a
-    file of the run itself; and what `answer_cases` raises.
+    file of the dataset itself; and what `answer_cases` raises.
     """
     _check_target(path, folder)
     ledger = Ledger(prices({spec.model for spec in specs}, settings))
-    folder.mkdir(parents=True, exist_ok=True)
-    with CallCache(folder / "calls.sqlite") as cache:
+    with held_alone(folder), CallCache(folder / "calls.sqlite") as cache:
         replies = await answer_cases(
             specs,
             cases,
@@ -129,6 +129,11 @@ async def answer_to_file(
             say=say,
         )
     write_records(path, replies)
+    kept = sum(row.cached_calls for row in ledger.summary())
+    if kept:
+        say(
+            f"{kept} answers were in {folder / 'calls.sqlite'}: delete it where another model goes by the same name now"
+        )
     save_ledger(Workspace(folder), ledger, ledger.used_seconds(), {row.purpose for row in ledger.summary()})
     budget = Budget(settings.run.failure_budget)
     budget.add(len(replies), (reply.failure for reply in replies if reply.failure is not None))
@@ -139,8 +144,8 @@ async def answer_to_file(
 def _check_target(path: Path, folder: Path) -> None:
     if path.is_dir():
         raise SettingsError(f"{path} is a folder: name a file for the replies")
-    if path.exists() and (path.parent / "run.json").exists() and not folder.exists():
-        raise SettingsError(f"{path} is a file of the run: name another for these replies")
+    if is_of_dataset(path, folder):
+        raise SettingsError(f"{path} is a file of the dataset: name another for these replies")
 
 
 def _store(name: str | None, model: Model) -> MemoryStore | None:

@@ -42,7 +42,7 @@ from peregrm.reward.options import RewardOptions
 from peregrm.reward.peregrm import PereGRM
 from peregrm.reward.variants import peregrm_of
 from peregrm.settings import Settings
-from peregrm.store import Workspace, read_records, replace_text, write_records
+from peregrm.store import Workspace, held_alone, read_records, replace_text, write_records
 
 __all__ = ["EvaluationRun", "Wanted", "check_budget", "evaluate_policies", "plan_evaluation", "usage_of"]
 
@@ -88,7 +88,7 @@ async def evaluate_policies(
     """Judge all replies and compute all figures; everything but the reports is written to `out`.
 
     Whether too much failed is for `check_budget` to say, once the reports are written. Raises a fatal `ModelError`; `SettingsError`
-    where a judge is named twice, the options ask for another reward than mode `shared`, or `out` is where the dataset lies.
+    where a judge is named twice, the options ask for another reward than mode `shared`, or `out` is where this or another dataset lies.
     """
     started = time.monotonic()
     check_installed()
@@ -96,9 +96,12 @@ async def evaluate_policies(
     cards = checked_places(settings.run.cards)
     if out.resolve() == wanted.criteria_file.parent.resolve():
         raise SettingsError(f"{out} holds the dataset, whose files would be replaced: name another folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
+    if (out / "run.json").exists() or ((out / "cases.jsonl").exists() and not (out / "calls.sqlite").exists()):
+        raise SettingsError(
+            f"{out} holds another dataset, whose files would be replaced: name another folder with --out"
+        )
     ledger = Ledger(prices({*specs, *(policy.model for policy in wanted.policies)}, settings))
-    with CallCache(out / "calls.sqlite") as cache:
+    with held_alone(out), CallCache(out / "calls.sqlite") as cache:
         opened = partial(open_model, settings=settings, cache=cache, ledger=ledger)
         wanted = await _answer(wanted, settings, opened, progress, say)
         judges = [open_model(spec, settings, cache=cache, ledger=ledger) for spec in specs]
@@ -210,7 +213,7 @@ def _say_other_method(wanted: Wanted, criteria: Mapping[str, Criteria], say: Cal
 
 
 def _keep_new(wanted: Wanted, criteria: Mapping[str, Criteria], say: Callable[[str], None]) -> None:
-    """Keep criteria that were made now with the dataset, beside whatever its file holds already."""
+    """Keep criteria that were made now with the dataset, or say that it takes none; what its file holds by now stays as it is."""
     known = wanted.dataset
     new = {
         case_id: one
@@ -222,8 +225,15 @@ def _keep_new(wanted: Wanted, criteria: Mapping[str, Criteria], say: Callable[[s
     path = wanted.criteria_file
     before = read_records(path, Criteria) if path.exists() else []
     there = {one.case_id for one in before}
-    rows = [new.get(one.case_id, one) for one in before]
-    write_records(path, [*rows, *(new[case_id] for case_id in known.cases if case_id in new and case_id not in there)])
+    rows = [one if one.failure is None else new.get(one.case_id, one) for one in before]
+    rows += [new[case_id] for case_id in known.cases if case_id in new and case_id not in there]
+    try:
+        write_records(path, rows)
+    except OSError as error:
+        say(
+            f"criteria of {len(new)} cases were made, for this evaluation alone: {path} cannot be written: {error.strerror}"
+        )
+        return
     say(f"criteria of {len(new)} cases were made and are kept in {path}: this and later commands judge by them")
 
 

@@ -13,15 +13,13 @@ from peregrm.store import replace_text
 
 __all__ = ["write_reports"]
 
-_TITLE = "Evaluation"
 
-
-def write_reports(out: Path, run: EvaluationRun, *, title: str = _TITLE) -> list[Path]:
+def write_reports(out: Path, run: EvaluationRun) -> list[Path]:
     """Write `report.html` and `report.md` into `out` and return their paths."""
     material = _material(run)
     texts = {
-        out / "report.html": evaluation_page(run.evaluation, material, title=title),
-        out / "report.md": evaluation_markdown(run.evaluation, material, title=title),
+        out / "report.html": evaluation_page(run.evaluation, material),
+        out / "report.md": evaluation_markdown(run.evaluation, material),
     }
     for path, text in texts.items():
         replace_text(path, text)

@@ -17,7 +17,7 @@ from peregrm.models.heads import is_head
 from peregrm.models.ledger import Ledger
 from peregrm.pipeline.flagging import read_cases
 from peregrm.pipeline.job import RunConfig
-from peregrm.records import Criteria, Drop, Inspection, Judgement, Memory, Persona, Record, Reply, Reward, Usage
+from peregrm.records import Criteria, Drop, Inspection, Judgement, Memory, Persona, Reply, Reward, Usage
 from peregrm.store import Workspace, replace_text
 
 __all__ = ["load_artifacts", "save_ledger", "spent_on", "write_report"]
@@ -27,17 +27,13 @@ _DROPPED = ("memories", "personas", "situations", "queries")
 
 def load_artifacts(workspace: Workspace) -> Artifacts:
     """Read what a summary is made of; the stages before the cases may be missing, as for an imported dataset."""
-
-    def optional(name: str, record_type: type[Record]) -> list[Record]:
-        return list(workspace.read(name, record_type)) if workspace.path(name).exists() else []
-
-    drops = [drop for name in _DROPPED for drop in optional(f"{name}.dropped.jsonl", Drop)]
+    drops = [drop for name in _DROPPED for drop in workspace.read_if_there(f"{name}.dropped.jsonl", Drop)]
     return Artifacts.model_validate(
         {
-            "memories": optional("memories.jsonl", Memory),
-            "personas": optional("personas.jsonl", Persona),
+            "memories": workspace.read_if_there("memories.jsonl", Memory),
+            "personas": workspace.read_if_there("personas.jsonl", Persona),
             "drops": drops,
-            "inspections": optional("inspections.jsonl", Inspection),
+            "inspections": workspace.read_if_there("inspections.jsonl", Inspection),
             "cases": read_cases(workspace),
             "criteria": workspace.read("criteria.jsonl", Criteria),
             "replies": workspace.read("replies.jsonl", Reply),

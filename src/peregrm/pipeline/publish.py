@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from peregrm import __version__
 from peregrm.dataset.output.bias import BuildRecords, measure_bias
@@ -26,12 +25,10 @@ from peregrm.evaluation.statistics import clustered_mean
 from peregrm.pipeline.flagging import read_flags
 from peregrm.pipeline.job import RunConfig
 from peregrm.prompts import prompt_hash
-from peregrm.records import Case, Drop, History, Inspection, Memory, Part, Persona, Query, Record, Situation
-from peregrm.store import Workspace, replace_text, summarise_validation
+from peregrm.records import Case, Drop, History, Inspection, Memory, Part, Persona, Query, Situation
+from peregrm.store import Workspace, read_one, replace_text
 
 __all__ = ["ExportOptions", "load_options", "publish", "read_build", "save_options"]
-
-R = TypeVar("R", bound=Record)
 
 _OPTIONS = "export.json"
 _BUILD_PROMPTS = ("memories", "persona", "situations", "query", "inspect", "safety")
@@ -63,12 +60,7 @@ class ExportOptions(Part):
 def load_options(root: Path) -> ExportOptions:
     """Return what was kept in the folder, or the defaults; raises `SettingsError` where it is damaged."""
     path = root / _OPTIONS
-    if not path.exists():
-        return ExportOptions()
-    try:
-        return ExportOptions.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise SettingsError(f"{path}: damaged: {summarise_validation(error)}") from None
+    return read_one(path, ExportOptions, SettingsError) if path.exists() else ExportOptions()
 
 
 def save_options(root: Path, options: ExportOptions) -> None:
@@ -114,7 +106,7 @@ def publish(
         )
         for name, some in rows.items()
     ]
-    checks = workspace.read("safety.jsonl", SafetyCheck) if workspace.path("safety.jsonl").exists() else []
+    checks = workspace.read_if_there("safety.jsonl", SafetyCheck)
     card = _card(records, cases, splits, plan, options, config, kinds).model_copy(
         update={"safety": describe_checks(checks)}
     )
@@ -128,18 +120,14 @@ def publish(
 
 def read_build(workspace: Workspace) -> tuple[BuildRecords, list[Case]]:
     """Read what a build left; files that are not there (an imported dataset has cases only) give nothing."""
-
-    def optional(name: str, record_type: type[R]) -> list[R]:
-        return workspace.read(name, record_type) if workspace.path(name).exists() else []
-
     dropped = sorted(path.name for path in workspace.root.glob("*.dropped.jsonl"))
     records = BuildRecords(
-        histories=optional("histories.jsonl", History),
-        memories=optional("memories.jsonl", Memory),
-        personas=optional("personas.jsonl", Persona),
-        situations=optional("situations.jsonl", Situation),
-        queries=optional("queries.jsonl", Query),
-        inspections=optional("inspections.jsonl", Inspection),
+        histories=workspace.read_if_there("histories.jsonl", History),
+        memories=workspace.read_if_there("memories.jsonl", Memory),
+        personas=workspace.read_if_there("personas.jsonl", Persona),
+        situations=workspace.read_if_there("situations.jsonl", Situation),
+        queries=workspace.read_if_there("queries.jsonl", Query),
+        inspections=workspace.read_if_there("inspections.jsonl", Inspection),
         drops=[drop for name in dropped for drop in workspace.read(name, Drop)],
     )
     return records, workspace.read("cases.jsonl", Case)

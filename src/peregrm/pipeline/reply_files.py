@@ -22,7 +22,7 @@ from peregrm.records import Case, Criteria, Reply
 from peregrm.replies import reply_from_output
 from peregrm.store import index_by, index_by_id, read_records, summarise_validation
 
-__all__ = ["Dataset", "read_dataset", "read_policies", "read_ranked_replies", "read_replies"]
+__all__ = ["Dataset", "is_of_dataset", "read_dataset", "read_policies", "read_ranked_replies", "read_replies"]
 
 _TEXTS = ("text", "reply", "response", "output")
 
@@ -52,6 +52,11 @@ def read_dataset(path: Path, dimensions: str = "empathy") -> Dataset:
     criteria = read_records(criteria_path, Criteria) if criteria_path.exists() else []
     by_case = index_by(criteria, lambda c: c.case_id, str(criteria_path))
     return Dataset(cases, {case_id: c for case_id, c in by_case.items() if case_id in cases})
+
+
+def is_of_dataset(path: Path, beside: Path) -> bool:
+    """Tell whether `path` is there, among cases, and without the folder `beside` that a command makes for its own files: not its own."""
+    return path.exists() and path.with_name("cases.jsonl").exists() and not beside.exists()
 
 
 def read_replies(path: Path, cases: Mapping[str, Case]) -> list[Reply]:
@@ -155,6 +160,9 @@ def _reply(row: dict[str, Any], finder: _Finder, policy: str, where: str) -> Rep
         except ValidationError as error:
             raise InputError(f"{where}: {summarise_validation(error)}") from None
     texts = [name for name in _TEXTS if isinstance(row.get(name), str)]
+    others = [name for name in _TEXTS if name in row and name not in texts]
+    if others and not texts:
+        raise InputError(f"{where}: {others[0]}: no text; a policy that gave none has no line here")
     if len(texts) != 1:
         raise InputError(
             f"{where}: a reply has exactly one of {', '.join(_TEXTS)}; here are: {', '.join(texts) or 'none'}"
@@ -167,27 +175,46 @@ class _Finder:
 
     def __init__(self, cases: Mapping[str, Case]) -> None:
         self._by_id = dict(cases)
-        self._by_query_id = {case.query_id: case for case in cases.values() if case.query_id}
+        self._by_query_id: dict[str, list[Case]] = defaultdict(list)
         self._by_words: dict[str, list[Case]] = defaultdict(list)
         for case in cases.values():
             self._by_words[case.query.strip()].append(case)
+            if case.query_id:
+                self._by_query_id[case.query_id].append(case)
 
     def find(self, row: dict[str, Any], where: str) -> Case:
-        """Return the case of a row; raises `InputError` where there is none, or more than one."""
-        by_query_id = self._by_query_id.get(str(row.get("query_id")))
-        for key, index in (("case_id", self._by_id), ("query_id", self._by_query_id)):
-            if isinstance(row.get(key), str):
-                if row[key] not in index:
-                    raise InputError(f"{where}: {key} {row[key]!r} is not in the dataset")
-                if by_query_id not in (None, index[row[key]]):
-                    raise InputError(f"{where}: case_id and query_id name two cases")
-                return index[row[key]]
+        """Return the case of a row; raises `InputError` where there is none, more than one, or its id and its words name two."""
+        case = self._find(row, where)
+        if isinstance(row.get("query"), str):
+            same_words = self._by_words.get(row["query"].strip(), [])
+            if same_words and case not in same_words:
+                raise InputError(f"{where}: its id names {case.id}, its query {same_words[0].id}")
+        return case
+
+    def _find(self, row: dict[str, Any], where: str) -> Case:
+        of_query = self._by_query_id.get(str(row.get("query_id")), [])
+        if isinstance(row.get("case_id"), str):
+            if row["case_id"] not in self._by_id:
+                raise InputError(f"{where}: case_id {row['case_id']!r} is not in the dataset")
+            case = self._by_id[row["case_id"]]
+            if of_query and case not in of_query:
+                raise InputError(f"{where}: case_id and query_id name two cases")
+            return case
+        if isinstance(row.get("query_id"), str):
+            if not of_query:
+                raise InputError(f"{where}: query_id {row['query_id']!r} is not in the dataset")
+            return self._only(of_query, "query_id", where)
         if not isinstance(row.get("query"), str):
             raise InputError(f"{where}: a reply names its case by case_id, query_id or query")
-        found = self._same_user(self._by_words.get(row["query"].strip(), []), row.get("user_id"))
+        return self._only(
+            self._same_user(self._by_words.get(row["query"].strip(), []), row.get("user_id")), "query", where
+        )
+
+    @staticmethod
+    def _only(found: Sequence[Case], key: str, where: str) -> Case:
         if len(found) != 1:
-            count = "no case" if not found else f"{len(found)} cases"
-            raise InputError(f"{where}: {count} of the dataset have this query; name the case by case_id")
+            count = "no case of the dataset has" if not found else f"{len(found)} cases of the dataset have"
+            raise InputError(f"{where}: {count} this {key}; name the case by case_id")
         return found[0]
 
     @staticmethod

@@ -34,7 +34,7 @@ from peregrm.reward.peregrm import MODES, PereGRM
 from peregrm.reward.pool import Agreement, Pool, agreement
 from peregrm.reward.rivals.scalar import Scalar
 from peregrm.settings import Settings
-from peregrm.store import replace_text, write_records
+from peregrm.store import held_alone, replace_text, write_records
 
 __all__ = ["Scoring", "give_criteria", "parts_folder", "plan_scoring", "score_replies", "used_prompts"]
 
@@ -77,11 +77,10 @@ async def score_replies(
     """
     started = time.monotonic()
     folder = parts_folder(out)
-    folder.mkdir(parents=True, exist_ok=True)
     places = checked_places(settings.run.cards)
     generative = options.reward != Scalar.method
     ledger = Ledger(prices(set(options.judges), settings) if generative else {})
-    with CallCache(folder / "calls.sqlite") as cache:
+    with held_alone(folder), CallCache(folder / "calls.sqlite") as cache:
         specs = options.judges if generative else ()
         judges = tuple(open_model(spec, settings, cache=cache, ledger=ledger) for spec in specs)
         reward = open_reward(options, judges or None)

@@ -21,7 +21,7 @@ from peregrm.pipeline.engine import ENGINES, Engine, LocalEngine
 from peregrm.pipeline.finish import save_ledger
 from peregrm.pipeline.job import Budget, Job, RunConfig, Stage, run_stages
 from peregrm.settings import Settings
-from peregrm.store import Workspace, replace_text, summarise_validation
+from peregrm.store import Workspace, held_alone, replace_text, summarise_validation
 
 __all__ = [
     "check_persona",
@@ -33,6 +33,9 @@ __all__ = [
     "sample",
     "save_config",
 ]
+
+_BESIDES = ("README.md", "flags.jsonl", "inspections.jsonl", "judgements.jsonl", "report.md", "report.json")
+"""What a run writes besides the main artifact of each stage."""
 
 
 def sample() -> tuple[Path, Path]:
@@ -156,8 +159,26 @@ async def execute(
     *,
     engine: str = "local",
 ) -> None:
-    """Run stages in the directory `root` on an engine of `ENGINES`. What was asked for is kept as soon as the first of them is done."""
-    async with open_job(root, config, settings, progress, say, engine=engine) as job:
-        await run_stages(job, stages[:1])
-        save_config(root, config)
-        await run_stages(job, stages[1:])
+    """Run stages in the directory `root` on an engine of `ENGINES`. What was asked for is kept as soon as the first of them is done.
+
+    Raises `ArtifactError` where another command is at work in `root`, `SettingsError` where the run would replace what is not its own.
+    """
+    _check_folder(root, config, stages)
+    with held_alone(root):
+        async with open_job(root, config, settings, progress, say, engine=engine) as job:
+            await run_stages(job, stages[:1])
+            save_config(root, config)
+            await run_stages(job, stages[1:])
+
+
+def _check_folder(root: Path, config: RunConfig, stages: Sequence[Stage]) -> None:
+    """Raise `SettingsError` where `root` holds the histories to be read or, before any run was in it, a file that would be replaced."""
+    source = Path(config.histories).resolve()
+    if source in (root.resolve(), root.resolve() / "histories.jsonl"):
+        raise SettingsError(f"{root} holds the histories that are to be read: name another folder with --out")
+    if (root / "run.json").exists() or (root / "manifest.json").exists():
+        return
+    names = [*_BESIDES, *(f"{stage.writes}.jsonl" for stage in stages)]
+    there = [name for name in names if (root / name).exists()]
+    if there:
+        raise SettingsError(f"{root / there[0]} is of no run and would be replaced: name another folder with --out")

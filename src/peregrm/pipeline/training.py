@@ -43,7 +43,7 @@ from peregrm.training.logs import log_callback, spent_by
 from peregrm.training.policies import Policy, fingerprint, load_policy, save_policy, training_library
 from peregrm.training.rows import PromptRow, prompt_rows
 
-__all__ = ["GroupTraining", "train_group"]
+__all__ = ["GroupTraining", "check_training", "train_group"]
 
 Say = Callable[[str], None]
 
@@ -83,7 +83,8 @@ def train_group(dataset: Path, asked: GroupTraining, settings: Settings, *, out:
         ModelError: The judge refuses for good, or never answered.
     """
     cases, known = training_cases(dataset), read_dataset(dataset, asked.reward.dimensions)
-    _check(asked, settings, say)
+    for line in check_training(asked, settings):
+        say(line)
     before = begun(out, _run(asked, known, cases, settings))
     if before is not None and before.steps >= steps_asked(asked.settings, asked.pace, before.prompts):
         say(f"{before.policy}: it was trained before, in {before.steps} steps: there is nothing to do")
@@ -104,18 +105,19 @@ def train_group(dataset: Path, asked: GroupTraining, settings: Settings, *, out:
     return done
 
 
-def _check(asked: GroupTraining, settings: Settings, say: Say) -> None:
-    """Say what should be known before training; raises `SettingsError` where it cannot be as it was asked for."""
+def check_training(asked: GroupTraining, settings: Settings) -> list[str]:
+    """Return what should be known before training; raises `SettingsError` where it cannot be as it was asked for."""
     check_names([asked.reward.reward])
+    said: list[str] = []
     if asked.held_out is not None and asked.reward.reward != Scalar.method:
-        for line in check_other_judge(asked.reward.judges, [asked.held_out], settings):
-            say(line)
+        said += check_other_judge(asked.reward.judges, [asked.held_out], settings)
     if asked.held_out is None:
-        say("No --held-out-judge: that the policy only learns to please its judge would not show.")
+        said.append("No --held-out-judge: that the policy only learns to please its judge would not show.")
     if _is_adapter(asked.model) and asked.settings.lora is not None:
         raise SettingsError(
             f"{asked.model} is an adapter itself, and that is what is trained: leave out --lora and --rank"
         )
+    return said
 
 
 def _is_adapter(model: str) -> bool:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from peregrm.errors import ArtifactError, SettingsError
 from peregrm.records import Part
 from peregrm.reward.options import RewardOptions
-from peregrm.store import replace_text, summarise_validation
+from peregrm.store import read_one, replace_text
 from peregrm.training.careful import last_checkpoint
 from peregrm.training.grpo.settings import GroupSettings
 from peregrm.training.grpo.trainer import CHECKPOINTS, REFERENCE
@@ -68,12 +68,7 @@ def begun(out: Path, run: TrainingRun) -> Trained | None:
         if not bound:
             shutil.rmtree(out / REFERENCE, ignore_errors=True)
         replace_text(path, run.model_dump_json(indent=1) + "\n")
-    if not result.exists():
-        return None
-    try:
-        return Trained.model_validate_json(result.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise ArtifactError(f"{result}: damaged: {summarise_validation(error)}") from None
+    return read_one(result, Trained) if result.exists() else None
 
 
 def _read(path: Path, out: Path) -> TrainingRun | None:
@@ -81,7 +76,7 @@ def _read(path: Path, out: Path) -> TrainingRun | None:
         return None
     try:
         return TrainingRun.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError:
+    except (ValidationError, UnicodeDecodeError):
         raise SettingsError(f"{path} is not of such a training: name another folder than {out} with --out") from None
 
 

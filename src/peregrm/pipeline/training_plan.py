@@ -12,7 +12,7 @@ from peregrm.models.registry import model_name, prices
 from peregrm.pipeline.plan import PlannedCalls, planned_calls
 from peregrm.pipeline.reply_files import Dataset, read_dataset
 from peregrm.pipeline.scoring import give_criteria
-from peregrm.pipeline.training import GroupTraining
+from peregrm.pipeline.training import GroupTraining, check_training
 from peregrm.pipeline.training_material import training_cases
 from peregrm.records import Case, Part
 from peregrm.reward.base import COMPARING
@@ -28,7 +28,7 @@ __all__ = ["PlannedTraining", "plan_group"]
 
 
 class PlannedTraining(Part):
-    """The training itself, and what judges would be asked at most; `told` is what had no room in the prompts."""
+    """The training itself, and what judges would be asked at most; `told` is what to know before, and what had no room in the prompts."""
 
     training: TrainingPlan
     calls: tuple[PlannedCalls, ...]
@@ -38,8 +38,10 @@ class PlannedTraining(Part):
 def plan_group(dataset: Path, asked: GroupTraining, settings: Settings) -> PlannedTraining:
     """Plan a group training.
 
-    Raises `InputError` where nothing is left to train on, `SettingsError` where the policy cannot be read or has no room for a prompt.
+    Raises `InputError` where nothing is left to train on, `SettingsError` where the policy cannot be read or has no room for a prompt, or
+    the training itself would refuse what is asked for.
     """
+    said = check_training(asked, settings)
     cases, known = training_cases(dataset), read_dataset(dataset, asked.reward.dimensions)
     policy = outline_policy(asked.model, lora=asked.settings.lora)
     room = policy.context - asked.settings.max_new_tokens
@@ -62,7 +64,7 @@ def plan_group(dataset: Path, asked: GroupTraining, settings: Settings) -> Plann
     )
     judged = [row.case for row in rows.rows], [row.case for row in outside.rows]
     calls = asyncio.run(_calls(asked, known, judged, plan, settings))
-    return PlannedTraining(training=plan, calls=tuple(calls), told=tuple(rows.told()))
+    return PlannedTraining(training=plan, calls=tuple(calls), told=(*said, *rows.told()))
 
 
 async def _calls(

@@ -15,10 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pydantic import ValidationError
-
 from peregrm.errors import (
-    ArtifactError,
     DependencyError,
     FailureBudgetExceeded,
     InputError,
@@ -48,7 +45,7 @@ from peregrm.reward.peregrm import PereGRM
 from peregrm.reward.rivals.common import Rival
 from peregrm.reward.rivals.scalar import Scalar
 from peregrm.settings import Settings
-from peregrm.store import replace_text, summarise_validation
+from peregrm.store import read_one, replace_text
 
 __all__ = ["Asked", "ValidationRun", "check_failures", "is_model", "plan_validation", "validate_judge"]
 
@@ -311,15 +308,11 @@ def _begun(out: Path, subject: Subject) -> tuple[JudgeCard, _State]:
 def _read_state(out: Path) -> _State:
     path = out / SUBJECT
     try:
-        return _State.model_validate_json(path.read_text(encoding="utf-8"))
+        return read_one(path, _State)
     except FileNotFoundError:
         raise SettingsError(
             f"{out} holds a card without {SUBJECT}, which says what it is about: name another folder with --out"
         ) from None
-    except ValidationError as error:
-        raise ArtifactError(f"{path}: damaged: {summarise_validation(error)}") from None
-    except UnicodeDecodeError:
-        raise ArtifactError(f"{path}: damaged: not UTF-8 text") from None
 
 
 def _difference(after: Usage, before: Usage) -> Usage:

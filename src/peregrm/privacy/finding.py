@@ -212,10 +212,6 @@ def _is_stand_in(value: str) -> bool:
     )
 
 
-def _ends_the_line(text: str, end: int) -> bool:
-    return end == len(text) or text[end] in "\n,;"
-
-
 def _emails(text: str) -> Iterator[Found]:
     yield from _each(_EMAIL, text, "email", lambda m: _NO_DOMAIN.search(m[0]) is None)
 

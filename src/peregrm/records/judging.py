@@ -152,4 +152,7 @@ class Reward(Record):
     def _total_or_failure(self) -> Reward:
         if (self.total is None) == (self.failure is None):
             raise ValueError("a reward holds either a total or a failure")
+        numbers = (self.empathy, self.bystander, self.total, self.penalty, *(score for _, score in self.scores))
+        if not all(number is None or math.isfinite(number) for number in numbers):
+            raise ValueError("scores and total are finite")
         return self

@@ -126,8 +126,14 @@ class RewardModel(Protocol):
 def as_replies(case: Case, replies: Sequence[Reply | str]) -> list[Reply]:
     """Return replies to `case`; a text is taken as a policy's raw output, thinking included.
 
-    Raises `ArtifactError` where a reply answers another case.
+    Raises `ArtifactError` where a reply answers another case, `TypeError` where one reply is given instead of a group, whose letters
+    would be scored one by one, or something that is no reply.
     """
+    if isinstance(replies, str | Reply):
+        raise TypeError("replies are a group: give one reply as [reply]")
+    strange = [type(reply).__name__ for reply in replies if not isinstance(reply, str | Reply)]
+    if strange:
+        raise TypeError(f"a reply is a text or a Reply, not {strange[0]}")
     made = [reply if isinstance(reply, Reply) else reply_from_output(case, reply) for reply in replies]
     strangers = [reply.id for reply in made if reply.case_id != case.id]
     if strangers:

@@ -26,6 +26,7 @@ from typing import Any, Literal, get_args
 from peregrm.dimensions import EMPATHY, Dimension
 from peregrm.errors import ArtifactError, SettingsError
 from peregrm.models.base import Model
+from peregrm.models.heads import is_head
 from peregrm.models.parsing import UNUSABLE
 from peregrm.records import Case, Criteria, Judgement, Reply, Reward
 from peregrm.reward import listwise, paper
@@ -154,7 +155,8 @@ class PereGRM:
     async def score(self, case: Case, replies: Sequence[Reply | str]) -> list[Scored]:
         """Return one score a reply to `case`, in order; a text is taken as a policy's raw output, thinking included.
 
-        Replies to a flagged case are judged by `guidance`, and their rewards say so in `method`.
+        Replies to a flagged case are judged by `guidance`, and their rewards say so in `method`. Nobody looks for danger here: a case
+        with None for flags is judged like any other (`peregrm.dataset.safety.look_at` looks).
         What cannot be scored has a failure and no number. Raises a fatal `ModelError`, and `ArtifactError` where a reply answers
         another case.
         """
@@ -349,6 +351,10 @@ class PereGRM:
         for name in [name for name, is_wrong in wrong.items() if is_wrong]:
             given = names if name == "dimensions" else getattr(self, name)
             raise SettingsError(f"PereGRM: {name} makes no sense: {given!r}")
+        if type(self) is PereGRM and is_head(self.judge):
+            raise SettingsError(
+                "PereGRM: a trained head is no language model; `open_reward(RewardOptions(judges=('head',)))` of peregrm.reward opens it"
+            )
 
     def _check_mode(self, reply: Reply, judgements: Sequence[Judgement]) -> None:
         """Two samples and two orders have the same aspects and trials; what was asked tells them apart."""

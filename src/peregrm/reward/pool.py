@@ -3,9 +3,9 @@
 Judges use the scale differently: one gives 3 where another gives 4. So each judge's totals are standardised over the replies they are
 compared with (mean 0, standard deviation 1), averaged over the judges, and brought back to a familiar scale with the judges' mean
 location and mean spread. A judge that gave all replies the same total says nothing about their order and counts as 0. A reply is
-pooled where at least the quorum of judges scored it. Online the comparison is the group of replies to one case, which is what
-group-relative training uses; `pool_rewards` pools over a whole set. Because of the comparison, a pooled reward depends on its
-neighbours, and a judge's failure on one reply can move the pooled rewards of the others.
+pooled where at least the quorum of judges scored it. The comparison is the group of replies to one case, which is what group-relative
+training uses. Because of it, a pooled reward depends on its neighbours, and a judge's failure on one reply can move the pooled rewards
+of the others.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from peregrm.errors import ArtifactError, InputError
+from peregrm.errors import InputError
 from peregrm.records import Part
-from peregrm.store import replace_text, summarise_validation
+from peregrm.store import read_one, replace_text
 from peregrm.study.plan import KEY_FILE, MATERIAL_FILE
 
 __all__ = ["BlindCase", "Key", "KeyEntry", "Material", "Place", "read_key", "read_material", "write_material"]
@@ -84,8 +84,6 @@ def read_key(folder: Path) -> Key:
 
 def _read(path: Path, kind: type[P]) -> P:
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        return read_one(path, kind)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; `peregrm study new` makes a study") from None
-    except ValidationError as error:
-        raise ArtifactError(f"{path}: damaged: {summarise_validation(error)}") from None

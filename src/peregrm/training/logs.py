@@ -208,20 +208,14 @@ class TrainingLog:
                 raise
 
 
-def log_callback(
-    folder: Path,
-    say: Callable[[str], None],
-    *,
-    clock: Clock | None = None,
-    spent: Callable[[], Spent] | None = None,
-) -> Any:
+def log_callback(folder: Path, say: Callable[[str], None], *, spent: Callable[[], Spent] | None = None) -> Any:
     """Return a callback of transformers that keeps the log of a run in `folder`.
 
     Its `clock` watches a trainer once there is one: `callback.clock.watch(trainer)`. `spent` is as in `TrainingLog`. Of several
     processes the first alone writes. A trainer must be set up not to hide losses that are not finite (`logging_nan_inf_filter=False`).
     """
     transformers = training_library("transformers")
-    watch = clock or Clock()
+    watch = Clock()
     log = TrainingLog(folder, say, watch, spent)
 
     class LogCallback(transformers.TrainerCallback):  # type: ignore[misc, name-defined]

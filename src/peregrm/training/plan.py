@@ -126,11 +126,8 @@ class TrainingPlan(Part):
         ]
 
 
-def shape_of(model: Any, *, device: str, number: int | None = None) -> Shape:
-    """Return the shape of a model of transformers, with or without an adapter, on whatever device it lies.
-
-    `device` is where it will be trained, `number` the bytes of a weight there (None: 4 on a CPU, 2 on a GPU).
-    """
+def shape_of(model: Any, *, device: str) -> Shape:
+    """Return the shape of a model of transformers, with or without an adapter, on whatever device it lies; `device` will train it."""
     config = model.config.get_text_config()
     parameters, trained = parameter_counts(model)
     heads = config.num_attention_heads
@@ -143,7 +140,7 @@ def shape_of(model: Any, *, device: str, number: int | None = None) -> Shape:
         inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         key_width=head * (getattr(config, "num_key_value_heads", None) or heads),
         vocabulary=config.vocab_size,
-        number=number or (4 if device == "cpu" else 2),
+        number=4 if device == "cpu" else 2,
         adapter=hasattr(model, "peft_config"),
         device=device,
     )

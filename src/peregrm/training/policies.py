@@ -20,12 +20,14 @@ from typing import Any, Literal, NamedTuple
 from peregrm.errors import DependencyError, SettingsError
 from peregrm.models.embedded import check_gguf, default_gguf
 from peregrm.records import Part
+from peregrm.text import error_line
 
 __all__ = [
     "BASE_NAME",
     "Lora",
     "Policy",
     "base_of",
+    "context_of",
     "fingerprint",
     "load_policy",
     "outline_policy",
@@ -152,14 +154,14 @@ def load_policy(
         if adapter:
             model = training_library("peft").PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, damage) as error:
-        raise SettingsError(f"{name}: cannot be loaded as a causal language model: {_one_line(error)}") from None
+        raise SettingsError(f"{name}: cannot be loaded as a causal language model: {error_line(error)}") from None
     if not tokenizer.chat_template:
         raise SettingsError(f"{name}: its tokenizer has no chat template, so there is no way to show it a message")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if adapter is None and lora is not None and trainable:
         model = _with_adapter(model, lora)
-    return Policy(model.to(place), tokenizer, name, base, _context(model, tokenizer))
+    return Policy(model.to(place), tokenizer, name, base, context_of(model.config, tokenizer))
 
 
 @quietly()
@@ -182,7 +184,7 @@ def outline_policy(name: str, *, lora: Lora | None = None) -> Policy:
         with torch.device("meta"):
             model = transformers.AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise SettingsError(f"{name}: cannot be read as a causal language model: {_one_line(error)}") from None
+        raise SettingsError(f"{name}: cannot be read as a causal language model: {error_line(error)}") from None
     if not tokenizer.chat_template:
         raise SettingsError(f"{name}: its tokenizer has no chat template, so there is no way to show it a message")
     _forget_quantisation(model)
@@ -193,7 +195,7 @@ def outline_policy(name: str, *, lora: Lora | None = None) -> Policy:
         model = peft.get_peft_model(model, config)
     elif lora is not None:
         model = _with_adapter(model, lora)
-    return Policy(model, tokenizer, name, base, _context(model, tokenizer))
+    return Policy(model, tokenizer, name, base, context_of(model.config, tokenizer))
 
 
 @quietly()
@@ -281,7 +283,7 @@ def fingerprint(name: str) -> str:
         if (folder / "adapter_config.json").exists():
             seen.update(fingerprint(base_of(folder)).encode())
     except (OSError, ValueError, KeyError) as error:
-        raise SettingsError(f"{name}: cannot be read: {_one_line(error)}") from None
+        raise SettingsError(f"{name}: cannot be read: {error_line(error)}") from None
     return seen.hexdigest()[:16]
 
 
@@ -341,13 +343,10 @@ def _with_adapter(model: Any, lora: Lora) -> Any:
         )
         return peft.get_peft_model(model, config)
     except ValueError as error:
-        raise SettingsError(f"no adapter can be put beside these weights: {_one_line(error)}") from None
+        raise SettingsError(f"no adapter can be put beside these weights: {error_line(error)}") from None
 
 
-def _context(model: Any, tokenizer: Any) -> int:
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+def context_of(config: Any, tokenizer: Any) -> int:
+    """Return the most tokens that a model of transformers reads and writes together, by its configuration and its tokenizer."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(min(tokenizer.model_max_length, positions or tokenizer.model_max_length))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -27,7 +27,8 @@ from peregrm.records import Part
 from peregrm.reward.base import COMPARING
 from peregrm.reward.options import RewardOptions
 from peregrm.store import replace_bytes, replace_text, summarise_validation
-from peregrm.training.policies import training_library
+from peregrm.text import error_line
+from peregrm.training.policies import context_of, training_library
 from peregrm.training.rows import PromptRow, PromptRows
 
 if TYPE_CHECKING:
@@ -143,11 +144,10 @@ def policy_tokenizer(model: str) -> tuple[Any, int]:
         tokenizer = transformers.AutoTokenizer.from_pretrained(model)
         config = transformers.AutoConfig.from_pretrained(model)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise SettingsError(f"{model}: its tokenizer cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+        raise SettingsError(f"{model}: its tokenizer cannot be loaded: {error_line(error)}") from None
     if not tokenizer.chat_template:
         raise SettingsError(f"{model}: its tokenizer has no chat template, so there is no way to show it a message")
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return tokenizer, int(min(tokenizer.model_max_length, positions or tokenizer.model_max_length))
+    return tokenizer, context_of(config, tokenizer)
 
 
 def check_launch(launch: Launch, options: RewardOptions) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from peregrm.dataset.safety import flag_case_with_model, training_allowed
+from peregrm.dataset.safety import flag_case_with_model
 from peregrm.errors import ModelAuthError, ModelTimeout
 from peregrm.models.scripted import ScriptedModel
 from peregrm.records import Case
@@ -23,7 +23,6 @@ def answer(**present: str) -> str:
 async def test_no_danger_is_no_flag(case: Case) -> None:
     judged = await flag_case_with_model(ScriptedModel([answer()]), case)
     assert judged == ((), None)
-    assert training_allowed(judged.flags)
 
 
 async def test_each_danger_comes_with_the_place_its_quote_stands_in(case: Case) -> None:
@@ -60,7 +59,6 @@ async def test_without_a_usable_answer_the_case_counts_as_flagged(case: Case, sc
     assert failure is not None
     assert failure.stage == "safety"
     assert [(flag.kind, flag.quote) for flag in flags] == [("unknown", "")]
-    assert not training_allowed(flags)
 
 
 async def test_a_fatal_error_stops(case: Case) -> None:

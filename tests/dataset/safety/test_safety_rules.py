@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peregrm.dataset.safety import Flag, carried_flags, flag_case, flag_history, flag_text, training_allowed
+from peregrm.dataset.safety import Flag, carried_flags, flag_case, flag_history, flag_text
 from peregrm.dataset.safety.flags import DANGERS
 from peregrm.dataset.safety.rulebook import LANGUAGES, load_rules
 from peregrm.records import Case, Evidence, History, Memory, Session, Trait, Turn
@@ -28,12 +28,10 @@ def test_what_must_be_flagged_is(flagged_row: tuple[str, str]) -> None:
     flags = flag_text(text)
     assert kind in kinds(flags)
     assert all(flag.quote and flag.quote in text and flag.by == "rule" for flag in flags)
-    assert not training_allowed(flags)
 
 
 def test_what_only_sounds_like_it_is_not(fine_text: str) -> None:
     assert flag_text(fine_text) == ()
-    assert training_allowed(())
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -71,7 +69,6 @@ def test_a_history_is_flagged_where_the_user_says_it_and_nowhere_else() -> None:
 def test_that_the_user_is_a_minor_holds_for_all_their_cases() -> None:
     flags = flag_history(talk("I'm 14 and sad.", "Oh.", "I want to die."))
     assert [flag.kind for flag in carried_flags(flags)] == ["minor"]
-    assert not training_allowed(carried_flags(flags))
 
 
 def test_every_field_of_a_case_is_looked_at(case: Case, make_memory: Callable[..., Memory]) -> None:

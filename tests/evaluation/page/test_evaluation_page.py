@@ -106,8 +106,7 @@ def _judgements(reply: Reply, judge: str, criteria: Criteria, chance: random.Ran
 
 def test_the_page_shows_every_figure_and_no_markup_of_users(made: tuple[Evaluation, Material]) -> None:
     evaluation, material = made
-    text = evaluation_page(evaluation, material, title="Mine & yours")
-    assert "Mine &amp; yours" in text
+    text = evaluation_page(evaluation, material)
     assert "<script" not in text
     assert "\x07" not in text
     total = dict(next(s for s in evaluation.scores if s.policy == "m/good").measures)["total"]
@@ -125,7 +124,7 @@ def test_the_page_shows_every_figure_and_no_markup_of_users(made: tuple[Evaluati
 
 def test_the_markdown_shows_the_same(made: tuple[Evaluation, Material]) -> None:
     evaluation, material = made
-    text = evaluation_markdown(evaluation, material, title="Mine")
+    text = evaluation_markdown(evaluation, material)
     for score in evaluation.scores:
         total = dict(score.measures)["total"]
         assert f"{total.mean:.3f} [{total.low:.3f}, {total.high:.3f}]" in text
@@ -141,7 +140,7 @@ def test_the_same_records_give_the_same_bytes(made: tuple[Evaluation, Material])
         material.rewards,
         material.judgements,
     )
-    one, other = (evaluation_page(evaluation, m, title="t") for m in (material, material))
+    one, other = (evaluation_page(evaluation, m) for m in (material, material))
     assert one == other
     assert chosen_cases(shuffled, "m/good", "m/generic") == chosen_cases(material, "m/good", "m/generic")
 
@@ -184,6 +183,6 @@ def test_in_a_real_browser_it_fits_a_phone(
     made: tuple[Evaluation, Material], in_browser: Callable[[str], dict[str, Any]]
 ) -> None:
     evaluation, material = made
-    found = in_browser(evaluation_page(evaluation, material, title="the title"))
-    assert found["title"] == "the title"
+    found = in_browser(evaluation_page(evaluation, material))
+    assert found["title"] == "Evaluation"
     assert found["details"] > 5

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peregrm.evaluation.statistics import Estimate
+from estimate_parts import holds
 from peregrm.evaluation.validity.human import (
     LONGER,
     PRIOR,
@@ -19,6 +19,7 @@ from peregrm.evaluation.validity.human import (
     source_prior,
 )
 from peregrm.evaluation.validity.human_words import combine, human_finding
+from peregrm.evaluation.validity.ratings.files import OWN
 from peregrm.evaluation.validity.ratings.rows import (
     HumanFile,
     JudgedFile,
@@ -95,12 +96,6 @@ def perfect(dice: random.Random, pair: Pair) -> float:
     return 0.1 * (pair.gap or 1.0)
 
 
-def holds(estimate: Estimate, truth: float) -> bool:
-    assert estimate.low is not None
-    assert estimate.high is not None
-    return estimate.low <= truth <= estimate.high
-
-
 @pytest.mark.slow
 def test_a_planted_accuracy_and_lean_lie_within_their_intervals_in_nine_simulations_of_ten() -> None:
     accuracy, gain, lean, shorter = 0, 0, 0, 0
@@ -128,6 +123,15 @@ def test_a_perfect_judge_raises_no_alarm() -> None:
         f"planted: the judge is above chance and beats longer-wins and source-prior: 1.000 [no interval] of 100 pairs "
         f"(longer-wins {found.baselines[0].accuracy.mean:.2f}, source-prior {found.baselines[1].accuracy.mean:.2f})."
     )
+
+
+@pytest.mark.parametrize(("judge", "verdict"), [(perfect, "unknown"), (right_with(0.2), "bad")])
+def test_replies_nobody_rated_speak_against_a_judge_and_never_for_it(judge: Judge, verdict: str) -> None:
+    file = judged_by(judge, make_pairs(random.Random(1), users=20, each=5))
+    own = pair_agreement(file._replace(file=file.file.model_copy(update={"name": OWN})), seed=0)
+    finding = human_finding([file], [own], [])
+    assert finding.verdict == verdict
+    assert finding.words[0].endswith("Nobody rated them, so this shows no agreement with people.")
 
 
 @pytest.mark.slow

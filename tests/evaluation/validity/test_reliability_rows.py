@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from peregrm.evaluation.statistics import Estimate
+from estimate_parts import holds
 from peregrm.evaluation.validity.card import Finding
 from peregrm.evaluation.validity.reliability import Placed, Reliability, Rescored, reliability
 from peregrm.evaluation.validity.reliability_words import reliability_finding
@@ -76,12 +76,6 @@ def found_in(rows: list[Rescored], places: list[Placed] = [], seed: int = 0, **m
 
 def finding_of(rows: list[Rescored], places: list[Placed] = [], seed: int = 0) -> Finding:  # noqa: B006
     return reliability_finding(found_in(rows, places, seed), data=("made up",))
-
-
-def holds(estimate: Estimate, truth: float) -> bool:
-    assert estimate.low is not None
-    assert estimate.high is not None
-    return estimate.low <= truth <= estimate.high
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from peregrm.evaluation.statistics import Estimate
+from estimate_parts import holds
 from peregrm.evaluation.validity.sensitivity import Gaps, JudgedAs, Person, Role, sensitivity, sensitivity_verdict
 from peregrm.evaluation.validity.sensitivity_words import sensitivity_finding
 
@@ -72,12 +72,6 @@ def exact(users: int, *, loss: float, generic_loss: float = 0.0, cases: int = 2)
 
 def gaps_of(rows: list[JudgedAs], seed: int = 0) -> Gaps:
     return sensitivity(rows, seed=seed).gaps[0]
-
-
-def holds(estimate: Estimate, truth: float) -> bool:
-    assert estimate.low is not None
-    assert estimate.high is not None
-    return estimate.low <= truth <= estimate.high
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from estimate_parts import holds
 from peregrm.dataset.traits import FACETS
 from peregrm.evaluation.statistics import Estimate
 from peregrm.evaluation.validity.stability import SESSIONS, TURNS, StabilityRows, judged, stability
@@ -94,19 +95,13 @@ def choice_rows(users: int, judge: str, seed: int, noise: float = 0.0) -> list[C
     return rows
 
 
-def covered(estimate: Estimate, truth: float) -> bool:
-    assert estimate.low is not None
-    assert estimate.high is not None
-    return estimate.low <= truth <= estimate.high
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("planted", [0.2, 0.8])
 def test_a_planted_test_retest_correlation_lies_within_its_interval(planted: float) -> None:
     found = [retest(score_rows(30, planted, seed, facets=4), what="all", seed=seed) for seed in range(40)]
-    assert sum(covered(one.icc, planted) for one in found) >= 36
+    assert sum(holds(one.icc, planted) for one in found) >= 36
     truth = 6 / math.pi * math.asin(planted / 2)  # Spearman's correlation of two normal variables
-    assert sum(covered(one.rank, truth) for one in found) >= 35
+    assert sum(holds(one.rank, truth) for one in found) >= 35
     assert abs(np.mean([one.icc.mean for one in found]) - planted) < 0.03
 
 
@@ -115,7 +110,7 @@ def test_planted_recognition_lies_within_its_interval() -> None:
     truth = recognition(trait_rows(400, 0.6, 99), seed=0).nearer.mean
     assert truth is not None
     found = [recognition(trait_rows(24, 0.6, seed), seed=seed).nearer for seed in range(150)]
-    assert sum(covered(one, truth) for one in found) >= 0.9 * 150
+    assert sum(holds(one, truth) for one in found) >= 0.9 * 150
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -251,7 +246,7 @@ def gap_rows(users: int, change: float, seed: int) -> list[GapRow]:
 
 def test_planted_drift_lies_within_its_interval() -> None:
     found = [slope(gap_rows(12, -0.01, seed)) for seed in range(200)]
-    assert sum(covered(one, -0.01) for one in found) >= 180
+    assert sum(holds(one, -0.01) for one in found) >= 180
 
 
 def test_gaps_of_one_length_show_no_drift() -> None:

@@ -125,6 +125,16 @@ async def test_thinking_that_never_ended_is_a_failure_or_what_its_user_said_it_i
     assert same.total == empty.total
 
 
+def test_a_case_nobody_looked_at_is_said_once(cases: list[Case], caplog: pytest.LogCaptureFixture) -> None:
+    reader = CaseReader()
+    reader.read(cases[0].model_copy(update={"flags": ()}))
+    assert not caplog.messages
+    for case in (cases[0], cases[1], cases[0]):
+        reader.read(case.model_copy(update={"flags": None}))
+    (said,) = caplog.messages
+    assert "never looked at for danger" in said
+
+
 def test_a_case_may_be_given_in_four_ways(cases: list[Case], tmp_path: Path) -> None:
     write_records(tmp_path / "cases.jsonl", cases)
     reader = CaseReader(tmp_path)

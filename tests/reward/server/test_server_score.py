@@ -59,6 +59,21 @@ async def test_what_cannot_be_scored_is_null_with_its_reason_and_status_200(
     assert (unfinished["total"], unfinished["failure"]["kind"]) == (None, "unclosed_thinking")
 
 
+async def test_a_case_that_nobody_looked_at_is_looked_at(served: Any, slow_judge: Any, case: Case) -> None:
+    looked: list[str] = []
+
+    def look(case: Case) -> Case:
+        looked.append(case.id)
+        return case.model_copy(update={"flags": ("self_harm",)})
+
+    async with served(PereGRM(slow_judge), look=look) as client:
+        for known, flagged in ((case, True), (case, True), (case.model_copy(update={"flags": ()}), False)):
+            status, answer, _ = await client.score(known, "worth 3")
+            score = answer["groups"][0]["scores"][0]
+            assert (status, score["flagged"], score["method"] == "safe_guidance") == (200, flagged, flagged)
+    assert looked == [case.id]
+
+
 MALFORMED: list[tuple[dict[str, Any], str]] = [
     ({"replies": ["x"]}, "groups.0: give either a case or a case_id"),
     ({"case": {"user_id": "ada"}, "replies": ["x"]}, "groups.0.case.language"),

@@ -66,10 +66,10 @@ def _overlap(one: Draft, other: Draft) -> float:
     return len(one.words & other.words) / union if union else 0.0
 
 
-def alike(one: Draft, other: Draft, *, cosine: float = _SAME_COSINE, overlap: float = _SAME_OVERLAP) -> bool:
-    """Tell whether two drafts say the same; both thresholds are in [0, 1], and reaching either is enough."""
+def alike(one: Draft, other: Draft, *, overlap: float = _SAME_OVERLAP) -> bool:
+    """Tell whether two drafts say the same: they share `overlap` of their words, 0 to 1, or are near in meaning."""
     near = _cosine(one, other)
-    return _overlap(one, other) >= overlap or (near is not None and near >= cosine)
+    return _overlap(one, other) >= overlap or (near is not None and near >= _SAME_COSINE)
 
 
 def merge(drafts: Sequence[Draft]) -> list[Draft]:

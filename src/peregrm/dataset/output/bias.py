@@ -16,8 +16,6 @@ from peregrm.records import Drop, History, Inspection, Memory, Part, Persona, Qu
 
 __all__ = ["BiasRow", "BuildRecords", "ValueCount", "measure_bias"]
 
-_FAILED = "failed"
-
 
 @dataclass(frozen=True)
 class BuildRecords:

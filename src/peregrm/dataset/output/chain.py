@@ -82,19 +82,17 @@ def read_chains(workspace: Workspace, flags: Mapping[str, Sequence[str]] | None 
     `flags` are kinds of danger by case id. Raises `InputError` where the folder holds neither histories nor cases, `ArtifactError` for a
     damaged line.
     """
-
-    def optional(name: str, record_type: type[R]) -> list[R]:
-        return workspace.read(name, record_type) if workspace.path(name).exists() else []
-
-    cases = optional("cases.jsonl", Case)
-    histories = optional("histories.jsonl", History)
+    cases = workspace.read_if_there("cases.jsonl", Case)
+    histories = workspace.read_if_there("histories.jsonl", History)
     if not cases and not histories:
         raise InputError(f"{workspace.root}: there are no histories and no cases here")
-    memories = _by_user(optional("memories.jsonl", Memory))
-    personas = {persona.user_id: persona for persona in optional("personas.jsonl", Persona)}
-    situations = _by_user(optional("situations.jsonl", Situation))
-    queries = _by_user(optional("queries.jsonl", Query))
-    inspections = {inspection.query_id: inspection for inspection in optional("inspections.jsonl", Inspection)}
+    memories = _by_user(workspace.read_if_there("memories.jsonl", Memory))
+    personas = {persona.user_id: persona for persona in workspace.read_if_there("personas.jsonl", Persona)}
+    situations = _by_user(workspace.read_if_there("situations.jsonl", Situation))
+    queries = _by_user(workspace.read_if_there("queries.jsonl", Query))
+    inspections = {
+        inspection.query_id: inspection for inspection in workspace.read_if_there("inspections.jsonl", Inspection)
+    }
     drops: dict[str, list[Drop]] = defaultdict(list)
     for path in sorted(workspace.root.glob("*.dropped.jsonl")):
         for drop in workspace.read(path.name, Drop):

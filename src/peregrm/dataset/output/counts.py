@@ -10,7 +10,7 @@ from peregrm.dataset.output.bias import BuildRecords
 from peregrm.records import Case, Memory, Part
 from peregrm.text import tokens
 
-__all__ = ["Lengths", "Reason", "StageCount", "count_reasons", "count_stages", "measure_lengths"]
+__all__ = ["Lengths", "Reason", "StageCount", "count_reasons", "count_stages", "measure_lengths", "memory_reason"]
 
 
 class StageCount(Part):
@@ -67,7 +67,7 @@ def count_reasons(records: BuildRecords) -> list[Reason]:
         found[drop.stage, drop.kind, drop.failed] += 1
     for memory in records.memories:
         if memory.status != "kept":
-            found["memories", f"{memory.status}: {_reason(memory)}", False] += 1
+            found["memories", f"{memory.status}: {memory_reason(memory)}", False] += 1
     for inspection in records.inspections:
         if inspection.failure is not None:
             found["inspection", inspection.failure.kind, True] += 1
@@ -80,8 +80,8 @@ def count_reasons(records: BuildRecords) -> list[Reason]:
     ]
 
 
-def _reason(memory: Memory) -> str:
-    """Return the reason in the few words it is counted by; a source writes its own, a sentence each."""
+def memory_reason(memory: Memory) -> str:
+    """Return why a memory is not kept, in the few words it is counted by; a source writes its own, a sentence each."""
     if memory.method == "source" and memory.status == "rejected":
         return "marked as wrong by the source"
     return (memory.reason or "no reason").split(":")[0]

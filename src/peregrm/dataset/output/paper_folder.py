@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from peregrm.dataset.output.paper_export import criteria_rows, final_rows, prediction_rows
 from peregrm.dataset.output.paper_files import json_text
@@ -19,29 +18,25 @@ from peregrm.store import Workspace, index_by, index_by_id, replace_text
 
 __all__ = ["export_paper", "import_paper"]
 
-R = TypeVar("R", bound=Record)
-
 
 def export_paper(workspace: Workspace, out: Path) -> dict[str, int]:
     """Write `final_LANG.json` and, where there are any, `criteria_LANG.json` and `predictions_LANG_POLICY.json`; return their records.
 
     Raises `InputError` and `ArtifactError` as reading the artifacts does, and where a policy answered a case twice.
     """
-
-    def optional(name: str, record_type: type[R]) -> list[R]:
-        return workspace.read(name, record_type) if workspace.path(name).exists() else []
-
     cases = workspace.read("cases.jsonl", Case)
-    histories = index_by(optional("histories.jsonl", History), lambda history: history.user_id, "histories")
-    situation_by_id = index_by_id(optional("situations.jsonl", Situation), "situations")
+    histories = index_by(
+        workspace.read_if_there("histories.jsonl", History), lambda history: history.user_id, "histories"
+    )
+    situation_by_id = index_by_id(workspace.read_if_there("situations.jsonl", Situation), "situations")
     situations = {
         query.id: situation_by_id[query.situation_id]
-        for query in optional("queries.jsonl", Query)
+        for query in workspace.read_if_there("queries.jsonl", Query)
         if query.situation_id in situation_by_id
     }
-    criteria = index_by(optional("criteria.jsonl", Criteria), lambda one: one.case_id, "criteria")
+    criteria = index_by(workspace.read_if_there("criteria.jsonl", Criteria), lambda one: one.case_id, "criteria")
     by_policy: dict[str, list[Reply]] = {}
-    for reply in optional("replies.jsonl", Reply):
+    for reply in workspace.read_if_there("replies.jsonl", Reply):
         by_policy.setdefault(reply.policy, []).append(reply)
     replies = {
         policy: index_by(some, lambda reply: reply.case_id, f"replies of {policy}")

@@ -6,7 +6,7 @@ it: the flags decide what a dataset may be used for and are no help to a person 
 """
 
 from peregrm.dataset.safety.checks import SafetyCheck, compare, describe_checks
-from peregrm.dataset.safety.flags import Flag, carried_flags, training_allowed
+from peregrm.dataset.safety.flags import Flag, carried_flags
 from peregrm.dataset.safety.model import Judged, flag_case_with_model
 from peregrm.dataset.safety.rules import flag_case, flag_history, flag_text, look_at
 
@@ -22,5 +22,4 @@ __all__ = [
     "flag_history",
     "flag_text",
     "look_at",
-    "training_allowed",
 ]

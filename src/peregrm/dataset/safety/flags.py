@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, get_args
 
 from peregrm.records import Record
 
-__all__ = ["DANGERS", "Confidence", "Danger", "Flag", "carried_flags", "training_allowed"]
+__all__ = ["DANGERS", "Confidence", "Danger", "Flag", "carried_flags"]
 
 Danger = Literal["self_harm", "abuse", "minor", "medical_emergency"]
 """Harm to oneself; violence or abuse, suffered or done; the user is a child or adolescent; a life is at risk now."""
@@ -33,11 +33,6 @@ class Flag(Record):
     quote: str
     by: Literal["rule", "model"]
     confidence: Confidence
-
-
-def training_allowed(flags: Iterable[Flag]) -> bool:
-    """Tell whether a case with these flags may be trained on: only one with none, of whatever kind and confidence."""
-    return not any(True for _ in flags)
 
 
 def carried_flags(history_flags: Iterable[Flag]) -> tuple[Flag, ...]:

@@ -18,7 +18,7 @@ from peregrm.evaluation.inference.intervals import bootstrap_statistic
 from peregrm.evaluation.statistics import Estimate
 from peregrm.records import Part
 
-__all__ = ["JudgeAlpha", "JudgePair", "Rated", "alpha_of_judges", "correlate_judges", "interval_alpha", "spearman"]
+__all__ = ["JudgeAlpha", "JudgePair", "Rated", "alpha_of_judges", "correlate_judges", "spearman"]
 
 _SAME = 1e-18
 """A mean squared difference up to this is rounding."""
@@ -116,18 +116,6 @@ def alpha_of_judges(rated: Sequence[Rated], judges: Sequence[str], *, measure: s
     return JudgeAlpha(measure=measure, judges=tuple(judges), alpha=alpha)
 
 
-def interval_alpha(rows: Sequence[Sequence[float]]) -> float | None:
-    """Return Krippendorff's alpha for interval data; a row holds the values of one unit, NaN where a judge gave none.
-
-    1 - observed / expected disagreement, both mean squared differences of pairs: within units, each unit's pairs over its number of values
-    less one, and over all values. None where there is nothing to disagree about. Krippendorff, Content Analysis (2004), section 11.3.
-    The krippendorff package counts every pair of levels that occur, which thousands of real-valued scores are too many for; a test holds
-    the two together.
-    """
-    table = np.array([row for row in rows if np.count_nonzero(~np.isnan(row)) >= 2], dtype=float)
-    return _alpha(_sums(table - np.nanmean(table))) if len(table) else None
-
-
 def _sums(table: Any) -> Any:
     """Return what alpha is made of, which adds up over units: the values' number, sum and sum of squares, and the units' disagreement."""
     counts = np.count_nonzero(~np.isnan(table), axis=1)
@@ -137,6 +125,12 @@ def _sums(table: Any) -> Any:
 
 
 def _alpha(sums: Any) -> float | None:
+    """Return Krippendorff's alpha for interval data (Content Analysis, 2004, section 11.3); None: nothing to disagree about.
+
+    1 - observed / expected disagreement, both mean squared differences of pairs: within units, each unit's pairs over its number of values
+    less one, and over all values. The krippendorff package counts every pair of levels that occur, which thousands of real-valued scores
+    are too many for; a test holds the two together.
+    """
     n, values, squares, within = map(float, sums)
     if n < 2:
         return None

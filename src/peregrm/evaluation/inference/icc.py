@@ -63,9 +63,7 @@ class _Squares(NamedTuple):
     of_error: float
 
 
-def icc(
-    rows: Sequence[Sequence[float]], form: Form, *, groups: Sequence[int] | None = None, level: float = 0.95
-) -> Icc:
+def icc(rows: Sequence[Sequence[float]], form: Form, *, groups: Sequence[int] | None = None) -> Icc:
     """Return the coefficient of complete rows, one a target.
 
     `groups` are the sizes of groups of rows one after the other, whose means are taken away from their targets, each at the cost of one
@@ -83,7 +81,7 @@ def icc(
     value = _value(squares, form, k, n)
     if value is None:
         return blank
-    low, high = _f_interval(squares, value, form, n, k, level)
+    low, high = _f_interval(squares, value, form, n, k)
     return blank.model_copy(update={"value": value, "low": low, "high": high})
 
 
@@ -165,14 +163,12 @@ def _value(squares: _Squares, form: Form, k: int, n: float) -> float | None:
     return None if below <= _SAME else (targets - error) / below
 
 
-def _f_interval(
-    squares: _Squares, value: float, form: Form, n: int, k: int, level: float
-) -> tuple[float | None, float | None]:
+def _f_interval(squares: _Squares, value: float, form: Form, n: int, k: int) -> tuple[float | None, float | None]:
     from scipy.stats import f
 
     if squares.error <= _SAME or value >= 1:
         return None, None
-    tail = (1 + level) / 2
+    tail = 0.975
     targets, raters, error, of_targets, of_error = squares
     if form != "A,1":
         ratio = targets / error

@@ -27,6 +27,9 @@ _LEAST_USERS = 10
 
 RESAMPLES = 2000
 
+_DRAWS = 500
+"""Resamples for what is no mean: each is a call of its own."""
+
 _AT_ONCE = 100
 """Resamples that are in memory together."""
 
@@ -35,7 +38,6 @@ def bootstrap_mean(
     values: Sequence[tuple[str, float | None]],
     *,
     seed: int,
-    level: float = 0.95,
     bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Estimate:
     """Return the mean over (user, value) pairs with its bootstrap interval; None values count as not covered.
@@ -43,7 +45,7 @@ def bootstrap_mean(
     With fewer than 30 users, or values that do not differ, the estimate is that of `clustered_mean`. The order of the values makes no
     difference.
     """
-    plain = clustered_mean(values, level=level, bounds=bounds)
+    plain = clustered_mean(values, bounds=bounds)
     if plain.users < MIN_USERS or plain.low is None:
         return plain
     groups: dict[str, list[float]] = defaultdict(list)
@@ -54,10 +56,7 @@ def bootstrap_mean(
     sums = np.array([math.fsum(group) for group in ordered])
     counts = np.array([float(len(group)) for group in ordered])
 
-    def mean(total: Any, count: Any, axis: int) -> Any:
-        return total.sum(axis=axis) / count.sum(axis=axis)
-
-    low, high = _bca((sums, counts), mean, level, seed, vectorized=True)
+    low, high = _bca(sums, counts, seed)
     if low is None or high is None:
         return plain
     return plain.model_copy(update={"low": max(low, bounds[0]), "high": min(high, bounds[1]), "interval": "bootstrap"})
@@ -70,7 +69,6 @@ def bootstrap_statistic(
     seed: int,
     asked: int,
     n: int,
-    resamples: int = 500,
     expanded: bool = False,
 ) -> Estimate:
     """Return a statistic of `users` users with a percentile bootstrap interval over them.
@@ -85,9 +83,9 @@ def bootstrap_statistic(
     if value is None or users < _LEAST_USERS:
         return blank
     random = np.random.default_rng(seed)
-    draws = (np.bincount(random.integers(users, size=users), minlength=users) for _ in range(resamples))
+    draws = (np.bincount(random.integers(users, size=users), minlength=users) for _ in range(_DRAWS))
     drawn = [found for draw in draws if (found := statistic(draw)) is not None]
-    if len(drawn) < 0.9 * resamples:
+    if len(drawn) < 0.9 * _DRAWS:
         return blank
     tail = _expanded_tail(users) if expanded else 0.025
     low, high = np.quantile(drawn, [tail, 1 - tail])
@@ -101,21 +99,23 @@ def _expanded_tail(users: int) -> float:
     return float(stats.norm.cdf(math.sqrt(users / (users - 1)) * stats.t.ppf(0.025, users - 1)))
 
 
-def _bca(
-    data: tuple[Any, ...], statistic: Callable[..., Any], level: float, seed: int, *, vectorized: bool
-) -> tuple[float | None, float | None]:
+def _bca(sums: Any, counts: Any, seed: int) -> tuple[float | None, float | None]:
+    """Return the bounds of the mean of clusters with these sums and counts; None where they cannot be computed."""
     from scipy import stats
+
+    def mean(total: Any, count: Any, axis: int) -> Any:
+        return total.sum(axis=axis) / count.sum(axis=axis)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # said by NaN bounds, read below
         found = stats.bootstrap(
-            data,
-            statistic,
+            (sums, counts),
+            mean,
             paired=True,
-            vectorized=vectorized,
+            vectorized=True,
             n_resamples=RESAMPLES,
             batch=_AT_ONCE,
-            confidence_level=level,
+            confidence_level=0.95,
             method="BCa",
             rng=np.random.default_rng(seed),
         ).confidence_interval

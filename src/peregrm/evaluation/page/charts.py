@@ -42,9 +42,9 @@ class Dot(NamedTuple):
     y: float
 
 
-def axis_of(values: Iterable[float | None], *, around: float | None = None) -> Axis:
-    """Return an axis that holds all values, and `around` where it is given; one of 0 to 1 where there are none."""
-    there = [value for value in values if value is not None] + ([] if around is None else [around])
+def axis_of(values: Iterable[float | None]) -> Axis:
+    """Return an axis that holds all values; one of 0 to 1 where there are none."""
+    there = [value for value in values if value is not None]
     if not there:
         return Axis(0.0, 1.0, (0.0, 0.5, 1.0))
     low, high = min(there), max(there)

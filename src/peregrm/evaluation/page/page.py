@@ -53,18 +53,18 @@ class _Prompt(NamedTuple):
     text: str | None
 
 
-def evaluation_page(evaluation: Evaluation, material: Material, *, title: str) -> str:
+def evaluation_page(evaluation: Evaluation, material: Material) -> str:
     """Return the report as HTML."""
-    return rendered("evaluation.html.jinja", _view(evaluation, material, title), escape=True)
+    return rendered("evaluation.html.jinja", _view(evaluation, material), escape=True)
 
 
-def evaluation_markdown(evaluation: Evaluation, material: Material, *, title: str) -> str:
+def evaluation_markdown(evaluation: Evaluation, material: Material) -> str:
     """Return the report as Markdown: the same figures and cases, without charts."""
-    text = rendered("evaluation.md.jinja", _view(evaluation, material, title), escape=False)
+    text = rendered("evaluation.md.jinja", _view(evaluation, material), escape=False)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
-def _view(evaluation: Evaluation, material: Material, title: str) -> dict[str, Any]:
+def _view(evaluation: Evaluation, material: Material) -> dict[str, Any]:
     order = ordered_policies(evaluation)
     pair = shown_pair(evaluation)
     gained, lost = chosen_cases(material, *pair) if pair else ([], [])
@@ -72,7 +72,7 @@ def _view(evaluation: Evaluation, material: Material, title: str) -> dict[str, A
     judges = [judge.judge for judge in evaluation.judges]
     differences = sorted(evaluation.differences, key=lambda d: (judges.index(d.judge), place[d.a], place[d.b]))
     return {
-        "title": title,
+        "title": "Evaluation",
         "e": evaluation,
         "label": _labels(judges),
         "notes": _notes(evaluation),

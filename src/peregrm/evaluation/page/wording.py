@@ -24,10 +24,10 @@ def counted(n: int, noun: str, nouns: str | None = None) -> str:
 
 
 def format_p(p: float | None, sign: str = "") -> str:
-    """Print a p with three digits after `sign`, a dash where there is none; one below 0.001 is never printed as nought."""
+    """Print a p with three digits after `sign`, a dash where there is none."""
     if p is None:
         return "—"
-    return "< 0.001" if p < 0.0005 else f"{sign}{p:.3f}"
+    return "< 0.001" if p < 0.001 else f"{sign}{p:.3f}"
 
 
 def criteria_words(method: str) -> str:

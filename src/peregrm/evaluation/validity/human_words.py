@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from peregrm.evaluation.page.wording import format_p
 from peregrm.evaluation.report import format_estimate, format_value
 from peregrm.evaluation.statistics import Estimate
 from peregrm.evaluation.validity.card import Figure, Finding, Table, Verdict
 from peregrm.evaluation.validity.human import CHANCE, Baseline, PairAgreement, RatingAgreement
+from peregrm.evaluation.validity.ratings.files import OWN
 from peregrm.evaluation.validity.ratings.rows import JudgedFile
 
 __all__ = ["combine", "data_words", "human_finding"]
@@ -19,9 +21,13 @@ _NOTHING = "There were no pairs, ratings or ranked replies to hold the judge aga
 def human_finding(
     judged: Sequence[JudgedFile], pairs: Sequence[PairAgreement], ratings: Sequence[RatingAgreement]
 ) -> Finding:
-    """Return the finding; `pairs` and `ratings` are those of the files `judged`."""
+    """Return the finding; `pairs` and `ratings` are those of the files `judged`.
+
+    Replies of known order, which nobody rated, can speak against a judge but not for its agreement with people.
+    """
     decisive = [one for one in ratings if one.scale.headline]
-    verdict = combine([*(one.verdict for one in pairs), *(one.verdict for one in decisive)])
+    rated = [one for one in pairs if one.name != OWN or one.verdict != "good"]
+    verdict = combine([*(one.verdict for one in rated), *(one.verdict for one in decisive)])
     order: list[Verdict] = ["bad", "doubtful", "good", "unknown"]
     said = [*((one.verdict, _pair_words(one)) for one in pairs), *((one.verdict, _rank_words(one)) for one in decisive)]
     said.sort(key=lambda pair: order.index(pair[0]))
@@ -64,7 +70,8 @@ def _pair_words(one: PairAgreement) -> str:
     )
     missing = f"; no sources are named, so there is no {' or '.join(one.missing)}" if one.missing else ""
     lead = "TOO FEW PAIRS: " if one.verdict == "unknown" else ""
-    return f"{lead}{one.name}: the judge {one.reason}: {format_estimate(one.accuracy)} of {one.accuracy.n} pairs ({rules}{missing})."
+    said = f"{lead}{one.name}: the judge {one.reason}: {format_estimate(one.accuracy)} of {one.accuracy.n} pairs ({rules}{missing})."
+    return f"{said} Nobody rated them, so this shows no agreement with people." if one.name == OWN else said
 
 
 def _rank_words(one: RatingAgreement) -> str:
@@ -164,7 +171,7 @@ def _rule_rows(one: PairAgreement) -> Iterator[tuple[str, ...]]:
             rule.name,
             format_estimate(rule.accuracy),
             _difference(rule),
-            _p(rule.p),
+            format_p(rule.p),
             str(rule.accuracy.n),
             "",
         )
@@ -172,12 +179,6 @@ def _rule_rows(one: PairAgreement) -> Iterator[tuple[str, ...]]:
 
 def _difference(rule: Baseline) -> str:
     return "(holds the answers)" if rule.certain else format_estimate(rule.difference)
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "—"
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _part_rows(one: PairAgreement) -> Iterator[tuple[str, ...]]:

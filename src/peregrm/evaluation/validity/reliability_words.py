@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from peregrm.evaluation.report import format_estimate, format_value
+from peregrm.evaluation.report import estimate_with_count, format_estimate, format_value
 from peregrm.evaluation.statistics import Estimate
 from peregrm.evaluation.validity.card import LEAST_COVERAGE, Figure, Finding, Table, Verdict
 from peregrm.evaluation.validity.reliability import WANTED, Agreement, Change, Noise, Place, Reliability
@@ -103,7 +103,7 @@ def _repeats(noise: Noise) -> _Check:
     return _Check(
         _reliable(within.mean, bounds),
         f"asked again, a reply's {noise.measure} moves by a standard deviation of {deviation}; ICC(1) within the group is "
-        f"{_said(within)}. A ranking of reliability {WANTED} takes {often}.",
+        f"{estimate_with_count(within)}. A ranking of reliability {WANTED} takes {often}.",
     )
 
 
@@ -111,8 +111,8 @@ def _unchanged(change: Change) -> _Check:
     kept = format_estimate(change.kept)
     return _Check(
         _reliable(change.rank.mean, _interval(change.rank)),
-        f"with {change.way}, the rank correlation of {change.measure} within the group is {_said(change.rank)}; {kept} of the pairs keep "
-        f"their order; the mean moves by {format_estimate(change.shift, signed=True)}.",
+        f"with {change.way}, the rank correlation of {change.measure} within the group is {estimate_with_count(change.rank)}; "
+        f"{kept} of the pairs keep their order; the mean moves by {format_estimate(change.shift, signed=True)}.",
     )
 
 
@@ -147,13 +147,9 @@ def _reliable(value: float | None, bounds: tuple[float, float] | None) -> Verdic
 
 def _agreed(one: Agreement) -> str:
     return (
-        f"{' and '.join(one.alpha.judges)} on {one.measure}: Krippendorff's alpha {_said(one.alpha.alpha)}, ICC(A,1) "
+        f"{' and '.join(one.alpha.judges)} on {one.measure}: Krippendorff's alpha {estimate_with_count(one.alpha.alpha)}, ICC(A,1) "
         f"{format_estimate(one.absolute)}, ICC(C,1) {format_estimate(one.consistent)}; which of them is right this does not say."
     )
-
-
-def _said(estimate: Estimate) -> str:
-    return f"{format_estimate(estimate)} (n {estimate.n}, {estimate.users} users)"
 
 
 def _figures(found: Reliability) -> Iterator[Figure]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from peregrm.evaluation.report import format_estimate, format_value
-from peregrm.evaluation.statistics import Estimate
+from peregrm.evaluation.report import estimate_with_count, format_estimate, format_value
 from peregrm.evaluation.validity.card import Figure, Finding, Table, Verdict
 from peregrm.evaluation.validity.sensitivity import (
     NOTICED,
@@ -61,8 +60,8 @@ def _main(found: Sensitivity, name: str) -> Components:
 def _words(verdict: Verdict, gaps: Gaps) -> Iterator[str]:
     swapped, noticed = gaps.personal_swapped, gaps.noticed
     yield (
-        f"{_LEADS[verdict]}: a reply written for its user loses {_said(swapped)} of {gaps.measure} when the user is another, "
-        f"and loses in {_said(noticed)} of the cases (chance 0.5, wanted {NOTICED})."
+        f"{_LEADS[verdict]}: a reply written for its user loses {estimate_with_count(swapped)} of {gaps.measure} when the user is another, "
+        f"and loses in {estimate_with_count(noticed)} of the cases (chance 0.5, wanted {NOTICED})."
     )
     if gaps.more_than_generic.mean is None:
         yield "There was no generic reply to compare with: a loss may be that of any reply under other criteria."
@@ -81,11 +80,7 @@ def _explained(found: Components) -> str:
         return "No case was judged completely, or nothing differed, so there is no share of variance that the user explains."
     of = f"of the variance of {found.measure} within cases, alone or together with the reply"
     noise = "" if found.noise is not None else ", noise included, for nothing was repeated"
-    return f"The user explains {_said(found.share)} {of}{noise}."
-
-
-def _said(estimate: Estimate) -> str:
-    return f"{format_estimate(estimate)} (n {estimate.n}, {estimate.users} users)"
+    return f"The user explains {estimate_with_count(found.share)} {of}{noise}."
 
 
 def _figures(found: Sensitivity) -> Iterator[Figure]:

@@ -147,7 +147,6 @@ class Choices(Part):
 
     agreement: Estimate
     chance: float | None
-    above_chance: Estimate
     regret: Estimate
     kept: Estimate
     by_stranger: Estimate
@@ -298,7 +297,6 @@ def choices(rows: Sequence[ChoiceRow], *, seed: int) -> Choices:
     return Choices(
         agreement=mean([(user, None if w is None else w.agreement) for user, w in own]),
         chance=math.fsum(w.chance for w in known) / len(known) if known else None,
-        above_chance=mean([(user, None if w is None else w.agreement - w.chance) for user, w in own], -1.0),
         regret=bootstrap_mean([(user, None if w is None else w.regret) for user, w in own], seed=seed),
         kept=_kept(own, seed),
         by_stranger=mean([(user, None if w is None else w.agreement) for user, w in strange]),
@@ -350,7 +348,7 @@ def _kept(own: Sequence[tuple[str, _Worth | None]], seed: int) -> Estimate:
     )
 
 
-def slope(rows: Sequence[GapRow], *, level: float = 0.95) -> Estimate:
+def slope(rows: Sequence[GapRow]) -> Estimate:
     """Return the change of agreement with every month between two sessions, within users, with its interval clustered by user.
 
     Each user's own mean is taken off both, so that users who agree more with themselves and have longer gaps are no drift. None where
@@ -373,5 +371,5 @@ def slope(rows: Sequence[GapRow], *, level: float = 0.95) -> Estimate:
         return found
     scores = [float(group[:, 0] @ (group[:, 1] - change * group[:, 0])) for group in moved]
     variance = len(moved) / (len(moved) - 1) * math.fsum(score**2 for score in scores) / spread**2
-    half = float(t.ppf((1 + level) / 2, len(moved) - 1)) * math.sqrt(variance)
+    half = float(t.ppf(0.975, len(moved) - 1)) * math.sqrt(variance)
     return found if half <= _SAME else found.model_copy(update={"low": change - half, "high": change + half})

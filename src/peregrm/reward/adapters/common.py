@@ -9,6 +9,7 @@ policy is taken off in `peregrm.replies` alone. Left out on purpose: retries, wh
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
@@ -41,6 +42,8 @@ __all__ = [
     "row_scorer",
     "score_rows",
 ]
+
+_LOGGER = logging.getLogger("peregrm.reward.adapters")
 
 STAGE = "reward"
 CASES = "cases.jsonl"
@@ -97,6 +100,7 @@ class CaseReader:
 
     def __init__(self, dataset: Path | None = None) -> None:
         self.dataset = dataset
+        self._has_warned = False
 
     @cached_property
     def _cases(self) -> dict[str, Case]:
@@ -107,8 +111,18 @@ class CaseReader:
     def read(self, value: object) -> Case:
         """Return the case that a cell holds: a `Case`, its fields, their JSON text, or a case id.
 
+        The first case that nobody looked at for danger (None for flags) is said in the log: replies to it are judged like any other.
         Raises `InputError` where it is none of these, or the dataset has no such case.
         """
+        case = self._read(value)
+        if case.flags is None and not self._has_warned:
+            self._has_warned = True
+            _LOGGER.warning(
+                "case %s was never looked at for danger; `peregrm build` and `peregrm import` do that", case.id
+            )
+        return case
+
+    def _read(self, value: object) -> Case:
         if isinstance(value, Case):
             return value
         try:

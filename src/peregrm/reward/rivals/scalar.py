@@ -29,6 +29,7 @@ from peregrm.records import Case, Failure, Judgement, Reply, Reward, Usage, cont
 from peregrm.reward.asking import shown
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.rivals.common import EMPTY, Rival, mean_value, reward_of
+from peregrm.text import error_line
 
 __all__ = ["PROMPT", "Scalar", "shown_ids", "squashed"]
 
@@ -148,7 +149,7 @@ def _templated(tokenizer: Any, turns: list[dict[str, str]]) -> str:
     try:
         text: str = tokenizer.apply_chat_template(turns, tokenize=False)
     except TemplateError as error:
-        raise SettingsError(f"{tokenizer.name_or_path}: its chat template fails: {_one_line(error)}") from None
+        raise SettingsError(f"{tokenizer.name_or_path}: its chat template fails: {error_line(error)}") from None
     return text
 
 
@@ -172,7 +173,7 @@ class _Classifier:
                 path, output_loading_info=True
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            raise SettingsError(f"{path}: not a model for sequence classification: {_one_line(error)}") from None
+            raise SettingsError(f"{path}: not a model for sequence classification: {error_line(error)}") from None
         if loading["missing_keys"]:
             missing = ", ".join(sorted(loading["missing_keys"])[:3])
             raise SettingsError(f"{path}: its head was never trained, the file lacks {missing}: it is no reward model")
@@ -214,7 +215,7 @@ class _Classifier:
                 )
             logits = output.logits[:, 0].float().tolist()
         except (RuntimeError, IndexError) as error:
-            failure = Failure(stage=Scalar.method, kind="model_error", reason=_one_line(error))
+            failure = Failure(stage=Scalar.method, kind="model_error", reason=error_line(error))
             return [_Outcome(len(row), ran=True, failure=failure) for row in batch]
         return [_outcome(len(row), logit) for row, logit in zip(batch, logits, strict=True)]
 
@@ -238,7 +239,3 @@ def _libraries() -> tuple[Any, Any]:
         raise DependencyError(
             f"a scalar reward model needs torch and transformers: pip install torch transformers ({error})"
         ) from None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -17,7 +17,7 @@ All groups of a request are checked before any is scored.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from json import dumps
 from typing import Any, Literal
@@ -59,6 +59,7 @@ def create_app(
     limits: ServerLimits | None = None,
     judges: Sequence[OpenedJudge] = (),
     no_reply_score: float | None = None,
+    look: Callable[[Case], Case] | None = None,
 ) -> FastAPI:
     """Return the application that serves `reward`; it closes the reward and the judges when it shuts down.
 
@@ -70,6 +71,7 @@ def create_app(
         judges: The judges that were opened for this reward, for names, metrics and closing.
         no_reply_score: What a policy's output without a reply (thinking that never ended) is worth to OpenRLHF and NeMo-Gym, which demand
             a number. None: it has no reward.
+        look: Returns a case with its flags where nobody looked at it before, as at one that came with a request. None leaves it so.
 
     Raises:
         SettingsError: The key is empty, or the score of no reply is no finite number.
@@ -78,7 +80,7 @@ def create_app(
         raise SettingsError(f"the score of no reply is {no_reply_score}, not a finite number")
     if key is not None and not key.strip():
         raise SettingsError("the server's key is empty")
-    service = Service(reward, cases or {}, judges, limits or ServerLimits())
+    service = Service(reward, cases or {}, judges, limits or ServerLimits(), look)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

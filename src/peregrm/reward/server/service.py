@@ -24,6 +24,8 @@ __all__ = ["Gone", "Service"]
 
 _log = logging.getLogger("peregrm.reward.server")
 
+_MOST_REMEMBERED = 100_000
+
 _Work = asyncio.Task[list[list[Scored]]]
 
 
@@ -39,15 +41,23 @@ class Service:
         cases: The cases that requests may name by id.
         judges: The judges that were opened for this reward: their ledgers are in the metrics, and they are closed with it.
         limits: How much is taken on.
+        look: Returns a case with its flags where nobody looked at it before, as at one that came with a request; None leaves it so.
     """
 
     def __init__(
-        self, reward: RewardModel, cases: Mapping[str, Case], judges: Sequence[OpenedJudge], limits: ServerLimits
+        self,
+        reward: RewardModel,
+        cases: Mapping[str, Case],
+        judges: Sequence[OpenedJudge],
+        limits: ServerLimits,
+        look: Callable[[Case], Case] | None = None,
     ) -> None:
         self.reward = reward
         self.cases = cases
         self.judges = judges
         self.limits = limits
+        self._look = look
+        self._flags: dict[str, tuple[str, ...] | None] = {}
         self.gate = Gate(limits)
         self.metrics = Metrics(self.gate, [judge.ledger for judge in judges])
         self._started = time.monotonic()
@@ -104,13 +114,24 @@ class Service:
     async def _score_one(self, case: Case, replies: Sequence[Reply | str], ticket: Ticket) -> list[Scored]:
         async with ticket.turn():
             started = time.monotonic()
-            scored = await self.reward.score(case, replies)
+            scored = await self.reward.score(await self._looked_at(case), replies)
             seconds = time.monotonic() - started
         if len(scored) != len(replies):
             raise ArtifactError(f"reward {self.reward.method}: {len(scored)} scores for {len(replies)} replies")
         self.gate.took(seconds)
         self.metrics.group(scored, seconds)
         return scored
+
+    async def _looked_at(self, case: Case) -> Case:
+        """Return a case with its flags. Looking takes tenths of a second: a thread does it, and what it finds is remembered."""
+        if self._look is None or case.flags is not None:
+            return case
+        if case.id not in self._flags:
+            flags = (await asyncio.to_thread(self._look, case)).flags
+            if len(self._flags) >= _MOST_REMEMBERED:
+                self._flags.clear()
+            self._flags[case.id] = flags
+        return case.model_copy(update={"flags": self._flags[case.id]})
 
     def stop(self) -> None:
         """Take on nothing more; what was accepted goes on."""

@@ -41,10 +41,10 @@ class DistilledCard(Part):
     settings: dict[str, float | int | str | None]
     agreement: tuple[Agreement, ...]
 
-    def beats(self, scorer: str, measure: str = "criteria") -> bool | None:
-        """Tell whether the student is nearer to its teacher than a baseline beyond doubt; None where there is no interval."""
+    def beats(self, scorer: str) -> bool | None:
+        """Tell whether the student is beyond doubt nearer to its teacher's criteria scores than a baseline; None: there is no interval."""
         for row in self.agreement:
-            if row.measure == measure and row.scorer == scorer and row.gain is not None:
+            if row.measure == "criteria" and row.scorer == scorer and row.gain is not None:
                 return None if row.gain.low is None else row.gain.low > 0
         return None
 

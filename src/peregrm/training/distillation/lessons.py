@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from peregrm.dimensions import BYSTANDER_PARTS, EMPATHY, Dimension
 from peregrm.errors import ArtifactError, InputError, ModelUnavailable
 from peregrm.models.base import Completion, Message, Request
+from peregrm.models.heads import is_head
 from peregrm.models.local_digits import Form, form_of
 from peregrm.prompts import prompt_hash
 from peregrm.records import Case, Criteria, Judgement, Reply
@@ -156,6 +157,7 @@ def _unusable(judged: Judged, judgement: Judgement, teacher: str, names: set[str
         "judgements of replies to flagged cases": bool(judged.cases[judgement.case_id].flags),
         "unscored judgements": judgement.failure is not None,
         "judgements by rule, as of empty replies": judgement.prompt == "" and judgement.raw == "",
+        "judgements of a trained head, which has nothing to teach": is_head(judgement.judge),
         "judgements by other prompts than the shared mode's of today": judgement.prompt not in prompts,
     }
     for reason, holds in reasons.items():

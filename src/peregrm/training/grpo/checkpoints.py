@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from peregrm.errors import TrainingStopped
+from peregrm.text import error_line
 from peregrm.training.careful import last_checkpoint
 from peregrm.training.policies import training_library
 
@@ -40,7 +41,7 @@ def written_or_gone(checkpoints: Path, write: Callable[[], None], what: str = "a
         full = _is_full(checkpoints, error)
         before = last_checkpoint(checkpoints)
         stands = f"{before} stands: the same command goes on from there" if before else "There is no checkpoint yet"
-        why = "the disk is full" if full else " ".join(str(error).split())[:300] or type(error).__name__
+        why = "the disk is full" if full else error_line(error)
         raise TrainingStopped(f"{checkpoints.parent}: {what} could not be written: {why}. {stands}") from error
 
 

@@ -19,6 +19,7 @@ from peregrm.errors import SettingsError, TrainingStopped
 from peregrm.replies import opened_thinking
 from peregrm.reward.adapters.trl import trl_reward
 from peregrm.reward.base import RewardModel
+from peregrm.text import error_line
 from peregrm.training.careful import last_checkpoint
 from peregrm.training.grpo.checkpoints import written_or_gone
 from peregrm.training.grpo.order import prompt_order
@@ -109,7 +110,7 @@ class GroupRun:
                 callbacks=[stop, *self.callbacks],
             )
         except (ValueError, OSError, RuntimeError) as error:
-            raise SettingsError(f"{self.policy.name}: it cannot be trained so: {_one_line(error)}") from error
+            raise SettingsError(f"{self.policy.name}: it cannot be trained so: {error_line(error)}") from error
         trainer.remove_callback(transformers.PrinterCallback)
         stop.trainer = trainer
         return trainer
@@ -177,7 +178,7 @@ def _arguments(settings: GroupSettings, pace: Pace, steps: int, folder: Path, de
 
 def _told(error: RuntimeError, step: int) -> Exception:
     """Return what a person can do about an error of torch; the error itself where that is not known."""
-    text = _one_line(error)
+    text = error_line(error)
     if "out of memory" in text or "can't allocate memory" in text:
         return TrainingStopped(
             f"step {step + 1}: there is not enough memory ({text}): take fewer replies --at-once, fewer --rollouts, a smaller --batch or "
@@ -189,7 +190,3 @@ def _told(error: RuntimeError, step: int) -> Exception:
             "checkpoint, or start again with a lower learning rate"
         )
     return error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

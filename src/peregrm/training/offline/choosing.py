@@ -33,11 +33,6 @@ class Choice(NamedTuple):
     best: Ranked
     worst: Ranked
 
-    @property
-    def is_pair(self) -> bool:
-        """Whether the two differ, so that one can be preferred."""
-        return self.best.reply is not self.worst.reply
-
 
 class Chosen(NamedTuple):
     """What was chosen, by case id in the order of the cases, and how many replies and cases were left out, by reason."""

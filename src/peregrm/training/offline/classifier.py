@@ -10,6 +10,7 @@ import copy
 from typing import Any, NamedTuple
 
 from peregrm.errors import SettingsError
+from peregrm.text import error_line
 from peregrm.training.policies import Lora, Policy, quietly, training_library
 
 __all__ = ["Classifier", "classifier_of", "logits_of", "whole_model"]
@@ -42,7 +43,7 @@ def classifier_of(policy: Policy, lora: Lora | None, seed: int) -> Classifier:
         with source.device:
             model = transformers.AutoModelForSequenceClassification.from_config(config, dtype=source.dtype)
     except ValueError as error:
-        raise SettingsError(f"{policy.name}: cannot be made a reward model: {' '.join(str(error).split())}") from None
+        raise SettingsError(f"{policy.name}: cannot be made a reward model: {error_line(error)}") from None
     if not hasattr(model, _HEAD):
         raise SettingsError(f"{policy.name}: its classifier has no head {_HEAD!r}, so it cannot be made a reward model")
     model.base_model.load_state_dict(source.base_model.state_dict())

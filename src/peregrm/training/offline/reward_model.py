@@ -16,7 +16,7 @@ from peregrm.models.special_tokens import special_tokens
 from peregrm.prompts import prompt_hash
 from peregrm.reward.heads.head import Dataset
 from peregrm.reward.rivals.scalar import PROMPT, shown_ids
-from peregrm.store import replace_text
+from peregrm.store import read_one, replace_text
 from peregrm.training.offline.classifier import Classifier, classifier_of, logits_of, whole_model
 from peregrm.training.offline.preferences import Preference, divided
 from peregrm.training.offline.reward_card import RewardCard, RewardPlan, card_text, measured
@@ -72,7 +72,7 @@ def train_reward_model(
     adapter = None if lora is None else lora.model_dump(mode="json")
     asked = {"method": "reward", "base": policy.name, "weights": fingerprint(policy.name), "adapter": adapter}
     if finished(out, asked, settings, [row[1:] for row in train]) is not None:
-        return RewardCard.model_validate_json((out / CARD).read_text(encoding="utf-8"))
+        return read_one(out / CARD, RewardCard)
     tell(f"{len(train)} pairs of {_users(train)} users; {len(held_out)} pairs of {_users(held_out)} users are held out")
 
     def save(fitted: Fitted) -> None:
@@ -104,7 +104,7 @@ def train_reward_model(
         "train_dataset": dataset_of([{"chosen_ids": better, "rejected_ids": worse} for _, better, worse in train]),
     }
     fit(Fit(trl.RewardTrainer, arguments, save), out, tell)
-    return RewardCard.model_validate_json((out / CARD).read_text(encoding="utf-8"))
+    return read_one(out / CARD, RewardCard)
 
 
 def plan_reward(policy: Policy, material: Material, lora: Lora | None, settings: FitSettings) -> RewardPlan:

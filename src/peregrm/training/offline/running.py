@@ -18,11 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from peregrm.errors import SettingsError
 from peregrm.records import Part, content_id
-from peregrm.store import replace_text
+from peregrm.store import read_one, replace_text
 from peregrm.training.careful import careful, last_checkpoint
 from peregrm.training.grpo.checkpoints import written_or_gone
 from peregrm.training.logs import log_callback
@@ -159,19 +159,26 @@ def trainer_arguments(settings: FitSettings, out: Path, rate: float, model: Any)
 def finished(out: Path, asked: Mapping[str, Any], settings: FitSettings, rows: Sequence[Any]) -> Fitted | None:
     """Return how this fit ended, if it did; else keep what was asked for, settings and a hash of the rows with it, and return None.
 
-    Raises `SettingsError` where the folder holds a fit of something else.
+    Raises `SettingsError` where the folder holds a fit of something else, and `ArtifactError` where its files are damaged.
     """
     keep_asked(
         out / ASKED,
         {**asked, **settings.model_dump(mode="json", exclude={"save_every"}), "data": content_id("data", list(rows))},
     )
     result = out / RESULT
-    return Fitted.model_validate_json(result.read_text(encoding="utf-8")) if result.exists() else None
+    return read_one(result, Fitted) if result.exists() else None
+
+
+class _Asked(RootModel[dict[str, Any]]):
+    """What a fit hangs on, by name."""
 
 
 def keep_asked(path: Path, now: Mapping[str, Any]) -> None:
-    """Keep what was asked for in a file; raises `SettingsError` naming what differs where it holds something else."""
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
+    """Keep what was asked for in a file.
+
+    Raises `SettingsError` naming what differs where it holds something else, and `ArtifactError` where it is damaged.
+    """
+    before = read_one(path, _Asked).root if path.exists() else now
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if changed:
         raise SettingsError(

@@ -13,7 +13,7 @@ from typing import Any
 
 from peregrm.records import Memory, Part
 
-__all__ = ["Item", "item_of", "items_of"]
+__all__ = ["Item", "folded", "item_of", "items_of"]
 
 
 class Item(Part):
@@ -23,6 +23,11 @@ class Item(Part):
     value: str
     type: str
     confidence: float | None = None
+
+
+def folded(text: str) -> str:
+    """Return a text as it is compared where letters count: small ones, with single spaces."""
+    return " ".join(text.lower().split())
 
 
 def item_of(raw: Mapping[str, Any]) -> Item:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from peregrm.errors import InputError
+from peregrm.evaluation.benchmarks.alpsbench.items import folded
 from peregrm.evaluation.benchmarks.alpsbench.packets import history_of, read_task
 from peregrm.histories.base import Row, required
 from peregrm.histories.language import detect_language
@@ -89,15 +90,11 @@ def _name(raw: Any, where: str) -> str | None:
 
 def is_grounded(fact: str, memory: str) -> bool:
     """Tell whether the public scorer takes a fact for the memory: the same text, or one holds the other."""
-    one, other = _plain(fact), _plain(memory)
+    one, other = folded(fact), folded(memory)
     return bool(one and other) and (one in other or other in one)
 
 
 def best_letter(queries: Sequence[Query]) -> str:
     """Return the single letter that most of the memories hold, the first of several; empty where there is none."""
-    counts = Counter(letter for query in queries for letter in sorted(set(_plain(query.memory))) if letter.isalpha())
+    counts = Counter(letter for query in queries for letter in sorted(set(folded(query.memory))) if letter.isalpha())
     return min(counts, key=lambda letter: (-counts[letter], letter), default="")
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())

@@ -8,16 +8,15 @@ found nothing. Left out on purpose: the language model's part of the published s
 from __future__ import annotations
 
 import math
-import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 from typing import NamedTuple
 
 from peregrm.errors import ArtifactError
 from peregrm.evaluation.benchmarks.alpsbench.items import Item
 from peregrm.evaluation.benchmarks.alpsbench.packets import Answer, Packet
+from peregrm.evaluation.benchmarks.alpsbench.published import published_models
 from peregrm.evaluation.benchmarks.alpsbench.score import Match, match_memories
 from peregrm.evaluation.statistics import Estimate, clustered_mean
 from peregrm.records import Failure, Part
@@ -29,7 +28,6 @@ __all__ = [
     "PacketScore",
     "Task1Result",
     "blind_answer",
-    "published_scores",
     "task1_result",
 ]
 
@@ -114,15 +112,10 @@ class _Published(NamedTuple):
     rank: int
 
 
-def published_scores() -> dict[str, float]:
-    """Return the published score of task 1 by the name that models have in the released files."""
-    return {name: entry.score for name, entry in _published().items()}
-
-
 @cache
 def _published() -> dict[str, _Published]:
-    file = resources.files("peregrm.evaluation.benchmarks.alpsbench").joinpath("published.toml")
-    models = tomllib.loads(file.read_text(encoding="utf-8"))["models"]
+    """Return what was published of task 1 by the name that models have in the released files."""
+    models = published_models()
     scores = [float(model["score"]) for model in models]
     return {
         name: _Published(float(model["score"]), 1 + sum(other > model["score"] for other in scores))

@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from peregrm.errors import InputError
+from peregrm.evaluation.benchmarks.alpsbench.items import folded
 from peregrm.evaluation.benchmarks.alpsbench.packets import read_task
 from peregrm.evaluation.benchmarks.alpsbench.published import published_note
 from peregrm.evaluation.benchmarks.common import About, ItemScore, Outcome, Scale, benchmark_result, choose
@@ -60,7 +61,7 @@ class RetrievalPacket(Part):
 
     def is_wanted(self, candidate: Candidate) -> bool:
         """Tell whether a candidate is the wanted memory, by what it says."""
-        return _plain(candidate.value) == _plain(self.wanted_value)
+        return folded(candidate.value) == folded(self.wanted_value)
 
 
 def read_retrievals(path: Path) -> list[RetrievalPacket]:
@@ -169,7 +170,3 @@ def id_floor(packet: RetrievalPacket) -> float:
     counts = Counter(each.memory_id for each in packet.candidates)
     once = [each for each in packet.candidates if counts[each.memory_id] == 1] or list(packet.candidates)
     return sum(map(packet.is_wanted, once)) / len(once)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from peregrm.errors import InputError
-from peregrm.evaluation.benchmarks.alpsbench.items import Item, item_of
+from peregrm.evaluation.benchmarks.alpsbench.items import Item, folded, item_of
 from peregrm.evaluation.benchmarks.alpsbench.packets import history_of, read_task
 from peregrm.evaluation.benchmarks.alpsbench.score import match_memories
 from peregrm.evaluation.benchmarks.alpsbench.similarity import value_similarity
@@ -50,7 +50,7 @@ class Note(Part):
     def key(self) -> tuple[str, ...]:
         """What the exact score compares."""
         item = self.item
-        return tuple(map(_plain, (item.label, item.value, item.type, self.attitude, self.time_scope, self.emotion)))
+        return tuple(map(folded, (item.label, item.value, item.type, self.attitude, self.time_scope, self.emotion)))
 
 
 class UpdatePacket(Part):
@@ -135,7 +135,3 @@ def _note(raw: Mapping[str, Any]) -> Note:
 
 def _text(raw: Any) -> str:
     return "" if raw is None else str(raw)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())

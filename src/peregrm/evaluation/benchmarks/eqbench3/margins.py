@@ -66,8 +66,8 @@ def margin(difference: int) -> float:
     return math.copysign((1 - blend) * 5 * share + blend * curve, difference)
 
 
-def pseudo_wins(difference: int, most: int = WINS) -> int:
-    """Return for how many wins a difference counts, from -`most` to `most` with its sign; 0 is a draw."""
+def pseudo_wins(difference: int) -> int:
+    """Return for how many wins a difference counts, from -`WINS` to `WINS` with its sign; 0 is a draw."""
     if not difference:
         return 0
-    return int(math.copysign(max(1, min(most, math.ceil(abs(margin(difference)) * most))), difference))
+    return int(math.copysign(max(1, min(WINS, math.ceil(abs(margin(difference)) * WINS))), difference))

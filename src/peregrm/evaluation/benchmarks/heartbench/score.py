@@ -21,11 +21,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from peregrm.evaluation.benchmarks.heartbench.questions import VETO, RubricItem
-from peregrm.evaluation.statistics import Estimate
+from peregrm.evaluation.statistics import Estimate, half_width
 
 __all__ = ["QuestionScore", "mean_of_means", "nothing", "score_question"]
-
-_NO_SPREAD = 1e-12
 
 
 class QuestionScore(NamedTuple):
@@ -69,7 +67,7 @@ def _sums(rubric: Sequence[RubricItem], true: Sequence[bool], names: set[str]) -
     return math.fsum(weight for weight, met in weights if met) - low, high - low
 
 
-def mean_of_means(groups: Mapping[str, Sequence[tuple[str, float]]], asked: int, level: float = 0.95) -> Estimate:
+def mean_of_means(groups: Mapping[str, Sequence[tuple[str, float]]], asked: int) -> Estimate:
     """Return the mean of the groups' means over (cluster, value) pairs, with its interval clustered across all groups.
 
     The standard error is linearised: each value counts with its distance from its group's mean over the size of that group. `n` and
@@ -84,7 +82,7 @@ def mean_of_means(groups: Mapping[str, Sequence[tuple[str, float]]], asked: int,
     for name, values in filled.items():
         for cluster, value in values:
             pulls.setdefault(cluster, []).append((value - means[name]) / (len(values) * len(means)))
-    half = _half_width([math.fsum(each) for each in pulls.values()], level)
+    half = half_width([math.fsum(each) for each in pulls.values()])
     return Estimate(
         mean=mean,
         low=None if half is None else max(0.0, mean - half),
@@ -93,15 +91,3 @@ def mean_of_means(groups: Mapping[str, Sequence[tuple[str, float]]], asked: int,
         users=len(pulls),
         asked=asked,
     )
-
-
-def _half_width(pulls: Sequence[float], level: float) -> float | None:
-    clusters = len(pulls)
-    if clusters < 2:
-        return None
-    variance = clusters / (clusters - 1) * math.fsum(pull * pull for pull in pulls)
-    if variance <= _NO_SPREAD**2:
-        return None
-    from scipy.stats import t
-
-    return float(t.ppf((1 + level) / 2, clusters - 1)) * math.sqrt(variance)
