@@ -257,7 +257,7 @@ def test_the_judge_of_validation_is_another_one() -> None:
 async def test_a_plan_counts_every_reply_and_asks_nobody(case: Case) -> None:
     rows = rows_of(case, train=17)
     plan = await plan_launch(
-        rows, launch(epochs=3, every=4, held_out_judge="big@http://127.0.0.1:9/v1"), OPTIONS, Settings()
+        rows, launch(epochs=3, eval_every=4, held_out_judge="big@http://127.0.0.1:9/v1"), OPTIONS, Settings()
     )
     assert (plan.steps, plan.prompts, plan.replies) == (6, 17, 6 * 64)
     assert (plan.validations, plan.validation_replies) == (3, 6)

@@ -23,6 +23,7 @@ from peregrm.cli.options import (
     SamplesOpt,
 )
 from peregrm.cli.train import scalar_reward, train_app
+from peregrm.cli.train_options import EvalOpt, LoraOpt, RankOpt, SaveOpt, SettingOpt
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -51,9 +52,6 @@ JudgesOpt = Annotated[
 ]
 FolderOpt = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run: checkpoints, log, policy.")]
 RewardOpt = Annotated[str, typer.Option("--reward", help="What scores: `peregrm compare --help` has the names.")]
-SettingOpt = Annotated[
-    str, typer.Option("--setting", help="What the policy is shown of the user: generic, memories or personalized.")
-]
 RolloutsOpt = Annotated[int, typer.Option("--rollouts", min=2, help="Replies to each prompt.")]
 BatchOpt = Annotated[int, typer.Option("--batch", min=1, help="Prompts a step.")]
 AtOnceOpt = Annotated[
@@ -74,15 +72,11 @@ UpdatesOpt = Annotated[
 KlOpt = Annotated[float, typer.Option("--kl", min=0, help="Weight of the divergence from the policy as it began.")]
 TokensOpt = Annotated[int, typer.Option("--max-new-tokens", min=1, help="The most tokens of a reply.")]
 TemperatureOpt = Annotated[float, typer.Option("--temperature", min=0.01, max=2, help="Of the replies trained on.")]
-LoraOpt = Annotated[bool, typer.Option("--lora/--full", help="Train a low-rank adapter, or all weights.")]
-RankOpt = Annotated[int, typer.Option("--rank", min=1, help="Rank of the adapter, with --lora.")]
 SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Of the order of prompts and of every draw.")]
 StepsOpt = Annotated[
     int | None,
     typer.Option("--max-steps", min=1, help="Steps in all, in place of epochs; a finished run goes on with more."),
 ]
-SaveOpt = Annotated[int, typer.Option("--save-every", min=1, help="Steps between two checkpoints.")]
-EvalOpt = Annotated[int, typer.Option("--eval-every", min=1, help="Steps between two held-out evaluations.")]
 HeldOutOpt = Annotated[
     str | None,
     typer.Option("--held-out-judge", help="Another judge, who reads replies to users that are not trained on."),

@@ -20,6 +20,16 @@ from peregrm.cli.options import (
     SamplesOpt,
 )
 from peregrm.cli.train import scalar_reward, train_app
+from peregrm.cli.train_options import (
+    AtOnceOpt,
+    BatchOpt,
+    EpochsOpt,
+    LoraOpt,
+    PolicyOpt,
+    RankOpt,
+    SaveOpt,
+    SettingOpt,
+)
 from peregrm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -29,14 +39,7 @@ if TYPE_CHECKING:
     from peregrm.training.policies import Lora
 
 __all__ = [
-    "AtOnceOpt",
-    "BatchOpt",
-    "EpochsOpt",
-    "LoraOpt",
-    "PolicyOpt",
-    "RankOpt",
     "RateOpt",
-    "SaveOpt",
     "SeedOpt",
     "fit_of",
     "lora_of",
@@ -44,10 +47,6 @@ __all__ = [
 
 F = TypeVar("F", bound="FitSettings")
 
-PolicyOpt = Annotated[
-    str,
-    typer.Option("--model", help="The policy: embedded, gguf:PATH, a folder (also of an adapter), or a name on a hub."),
-]
 JudgesOpt = Annotated[
     list[str] | None,
     typer.Option(
@@ -63,23 +62,14 @@ RepliesOpt = Annotated[
     Path | None, typer.Option("--replies", help="JSONL of replies by anybody, instead of the policy's own.")
 ]
 RolloutsOpt = Annotated[int, typer.Option("--rollouts", min=1, help="Replies the policy writes to each case.")]
-SettingOpt = Annotated[
-    str, typer.Option("--setting", help="What the policy is shown of the user: generic, memories or personalized.")
-]
 TemperatureOpt = Annotated[float, typer.Option("--temperature", min=0.01, max=2, help="Of the policy's replies.")]
 NewTokensOpt = Annotated[int, typer.Option("--max-new-tokens", min=1, help="The most tokens of a reply.")]
-EpochsOpt = Annotated[float, typer.Option("--epochs", min=0.01, max=1000, help="How often every example is seen.")]
 RateOpt = Annotated[
     float | None,
     typer.Option(
         "--learning-rate", help="The highest one. Default: 1e-5, with dpo 1e-6; ten times that for an adapter."
     ),
 ]
-BatchOpt = Annotated[int, typer.Option("--batch", min=1, help="Examples a step.")]
-AtOnceOpt = Annotated[int, typer.Option("--at-once", min=1, help="Examples in memory at once; divides the batch.")]
-LoraOpt = Annotated[bool, typer.Option("--lora/--full", help="Train a low-rank adapter, or all weights.")]
-RankOpt = Annotated[int, typer.Option("--rank", min=1, help="Rank of the adapter, with --lora.")]
-SaveOpt = Annotated[int, typer.Option("--save-every", min=1, help="Steps between two checkpoints.")]
 SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Of the replies, the order of examples, a new adapter.")]
 BetaOpt = Annotated[
     float | None,

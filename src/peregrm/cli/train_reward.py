@@ -10,17 +10,8 @@ import typer
 from peregrm.cli.common import say
 from peregrm.cli.options import DryOpt, JsonOpt
 from peregrm.cli.train import LicenceOpt, PairsArg, train_app
-from peregrm.cli.train_offline import (
-    AtOnceOpt,
-    BatchOpt,
-    EpochsOpt,
-    LoraOpt,
-    RankOpt,
-    RateOpt,
-    SaveOpt,
-    fit_of,
-    lora_of,
-)
+from peregrm.cli.train_offline import RateOpt, fit_of, lora_of
+from peregrm.cli.train_options import AtOnceOpt, BatchOpt, EpochsOpt, LoraOpt, RankOpt, SaveOpt
 
 __all__: list[str] = []
 

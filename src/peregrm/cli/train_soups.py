@@ -19,15 +19,8 @@ from peregrm.cli.options import (
     SamplesOpt,
 )
 from peregrm.cli.train import train_app
-from peregrm.cli.train_offline import (
-    AtOnceOpt,
-    BatchOpt,
-    EpochsOpt,
-    PolicyOpt,
-    SaveOpt,
-    SeedOpt,
-    fit_of,
-)
+from peregrm.cli.train_offline import SeedOpt, fit_of
+from peregrm.cli.train_options import AtOnceOpt, BatchOpt, EpochsOpt, PolicyOpt, SaveOpt, SettingOpt
 
 if TYPE_CHECKING:
     from peregrm.pipeline.plan import PlannedCalls
@@ -48,9 +41,6 @@ SharpnessOpt = Annotated[
 ]
 ByOpt = Annotated[
     str, typer.Option("--by", help="How an adapter is trained: sft (on the best of several replies) or grpo.")
-]
-SettingOpt = Annotated[
-    str, typer.Option("--setting", help="What the policy is shown of the user: generic, memories or personalized.")
 ]
 RolloutsOpt = Annotated[int, typer.Option("--rollouts", min=2, help="Replies the policy writes to each case.")]
 NewTokensOpt = Annotated[int, typer.Option("--max-new-tokens", min=1, help="The most tokens of a reply.")]

@@ -22,6 +22,7 @@ from peregrm.cli.options import (
     SamplesOpt,
 )
 from peregrm.cli.train import train_app
+from peregrm.cli.train_options import EvalOpt, LoraOpt, RankOpt, SaveOpt, SettingOpt
 
 if TYPE_CHECKING:
     from peregrm.pipeline.verl_training import LaunchPlan
@@ -45,9 +46,6 @@ RewardOpt = Annotated[
         "--reward", help="shared, paper, or a rival that judges replies one by one: perm, rlpa, holistic, ..."
     ),
 ]
-ShownOpt = Annotated[
-    str, typer.Option("--shown", help="What the policy sees of the user: generic, memories or personalized.")
-]
 NodesOpt = Annotated[int, typer.Option("--nodes", min=1, help="Machines.")]
 GpusOpt = Annotated[int, typer.Option("--gpus-per-node", min=1, help="GPUs of each.")]
 TensorOpt = Annotated[
@@ -60,8 +58,6 @@ KlOpt = Annotated[float, typer.Option("--kl", min=0, help="Coefficient of the KL
 TokensOpt = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Tokens of a reply, thinking included.")]
 EpochsOpt = Annotated[int, typer.Option("--epochs", min=1, help="Times that every prompt is used.")]
 TemperatureOpt = Annotated[float, typer.Option("--temperature", min=0, help="Of the policy while training.")]
-LoraOpt = Annotated[int, typer.Option("--lora-rank", min=0, help="Train a low-rank adapter; 0: all weights.")]
-EveryOpt = Annotated[int, typer.Option("--every", min=1, help="Steps between checkpoints, and between validations.")]
 NoReplyOpt = Annotated[
     float | None,
     typer.Option("--no-reply-score", help="Reward of an output whose thinking never ended. Default: it has none."),
@@ -78,7 +74,7 @@ def verl(
     out: FolderOpt,
     held_out_judge: HeldOutOpt = None,
     reward: RewardOpt = "shared",
-    shown: ShownOpt = "personalized",
+    setting: SettingOpt = "personalized",
     nodes: NodesOpt = 1,
     gpus_per_node: GpusOpt = 8,
     tensor_parallel: TensorOpt = 1,
@@ -89,8 +85,10 @@ def verl(
     max_new_tokens: TokensOpt = 1024,
     epochs: EpochsOpt = 1,
     temperature: TemperatureOpt = 1.0,
-    lora_rank: LoraOpt = 0,
-    every: EveryOpt = 20,
+    lora: LoraOpt = False,
+    rank: RankOpt = 16,
+    save_every: SaveOpt = 20,
+    eval_every: EvalOpt = 20,
     no_reply_score: NoReplyOpt = None,
     deadline: DeadlineOpt = 240.0,
     seed: SeedOpt = 0,
@@ -122,9 +120,9 @@ def verl(
     from peregrm.training.rows import STATED
     from peregrm.training.verl_launch import check_launch, check_rows, make_launch, write_launch
 
-    setting = next((known for known in STATED if known == shown), None)
-    if setting is None:
-        raise typer.BadParameter(f"one of {', '.join(STATED)}", param_hint="--shown")
+    stated = next((known for known in STATED if known == setting), None)
+    if stated is None:
+        raise typer.BadParameter(f"one of {', '.join(STATED)}", param_hint="--setting")
     flags = {"samples": samples, "judge_temperature": judge_temperature, "criteria": criteria, "seed": seed}
     settings = settings_of(config, **flags)
     guards = guards_of(length_limit, length_penalty, parroting_penalty, sycophancy_penalty)
@@ -141,8 +139,9 @@ def verl(
         max_new_tokens=max_new_tokens,
         epochs=epochs,
         temperature=temperature,
-        lora_rank=lora_rank,
-        every=every,
+        lora_rank=rank if lora else 0,
+        save_every=save_every,
+        eval_every=eval_every,
         seed=seed,
         held_out_judge=placed_judge(held_out_judge) if held_out_judge else None,
         no_reply_score=no_reply_score,
@@ -151,7 +150,7 @@ def verl(
     check_launch(launch, options)
     needed = settings_text(options, launch, settings)
     warned = check_validation_judge(options, launch, settings)
-    rows, told = launch_rows(dataset, launch, setting)
+    rows, told = launch_rows(dataset, launch, stated)
     check_rows(rows, launch)
     for line in (*warned, *told):
         say(line)

@@ -71,7 +71,7 @@ async def plan_launch(rows: LaunchRows, launch: Launch, options: RewardOptions, 
     """Return what the launch would do and ask for at most; nothing is asked of any model."""
     steps = rows.steps_per_epoch(launch) * launch.epochs
     replies = steps * launch.batch * launch.rollouts
-    validations = 1 + -(-steps // launch.every)  # before the first step, every so many, and after the last
+    validations = 1 + -(-steps // launch.eval_every)  # before the first step, every so many, and after the last
     train, validation = ([row.case for row in part.rows] for part in (rows.train, rows.validation))
     held_out = options.model_copy(update={"judges": (launch.held_out_judge or options.judges[0],)})
     trained = await _asked(train, launch.rollouts, options, settings)

@@ -67,9 +67,9 @@ _STEP = 64
 class Launch(Part):
     """The settings of a launch. Defaults are the paper's where it names them.
 
-    `every` is the number of steps between checkpoints and validations; `no_reply_score` the reward of an output without a reply (None:
-    such an output has none); `deadline_s` the seconds for one reward. `held_out_judge` judges the validation prompts (None: the judge of
-    training).
+    `save_every` and `eval_every` are steps between checkpoints and between validations; `no_reply_score` the reward of an output without a
+    reply (None: such an output has none); `deadline_s` the seconds for one reward. `held_out_judge` judges the validation prompts
+    (None: the judge of training).
     """
 
     model: str
@@ -84,7 +84,8 @@ class Launch(Part):
     epochs: Annotated[int, Field(ge=1)] = 1
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     lora_rank: Annotated[int, Field(ge=0)] = 0
-    every: Annotated[int, Field(ge=1)] = 20
+    save_every: Annotated[int, Field(ge=1)] = 20
+    eval_every: Annotated[int, Field(ge=1)] = 20
     seed: Annotated[int, Field(ge=0)] = 0
     held_out_judge: str | None = None
     no_reply_score: Annotated[float, Field(allow_inf_nan=False)] | None = None
