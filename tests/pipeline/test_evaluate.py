@@ -131,12 +131,16 @@ def test_policies_answer_in_their_settings(here: Any, finished: Any, tmp_path: P
     assert ended.code == 0, ended.stderr
     names = ["scripted/history", "scripted/memories", "scripted/retrieved:bm25"]
     assert [facts.policy for facts in figures(tmp_path / "figures").policies] == names
-    written = here("reply", finished.out, "-o", tmp_path / "mine.jsonl", "--model", spec, *asked[2:])
+    writing = ("reply", finished.out, "-o", tmp_path / "mine.jsonl", "--model", spec, *asked[2:])
+    (counted,) = json.loads(here(*writing, "--dry-run", "--json").stdout)
+    assert (counted["purpose"], counted["calls"]) == ("replies", 3 * len(finished.read("cases", Case)))
+    assert not (tmp_path / "mine.jsonl").exists()
+    written = here(*writing)
     assert written.code == 0, written.stderr
     mine = {reply.id for reply in read_records(tmp_path / "mine.jsonl", Reply)}
     assert mine == {reply.id for reply in read_records(tmp_path / "figures" / "replies.jsonl", Reply)}
     assert "answers were in" not in written.stderr
-    again = here("reply", finished.out, "-o", tmp_path / "mine.jsonl", "--model", spec, *asked[2:])
+    again = here(*writing)
     assert f"{len(mine)} answers were in {tmp_path / 'mine.parts' / 'calls.sqlite'}" in again.stderr
 
 

@@ -149,11 +149,7 @@ def reply(
             raise typer.BadParameter("name the file for replies in other settings", param_hint="--out")
         run_stage("reply", dataset, {"model": model}, failure_budget, config, dry_run=dry_run, as_json=json_)
         return
-    if dry_run or json_:
-        raise typer.BadParameter(
-            "--dry-run and --json go with the run's own replies; `evaluate --dry-run` counts for policies"
-        )
-    from peregrm.pipeline.answering import answer_to_file, histories_beside, policy_specs
+    from peregrm.pipeline.answering import answer_to_file, histories_beside, plan_answers, policy_specs
     from peregrm.pipeline.asked import policy_model
     from peregrm.pipeline.reply_files import read_dataset
     from peregrm.pipeline.scoring import parts_folder
@@ -162,6 +158,12 @@ def reply(
     specs = policy_specs([policy_model(settings, dataset)], setting or ["generic", "personalized"], memory or [])
     cases = list(read_dataset(dataset).cases.values())
     histories, folder = histories_beside(dataset), parts_folder(out)
+    if dry_run:
+        planned = with_bars(lambda bars: plan_answers(specs, cases, histories, settings, bars))
+        print_planned(planned, as_json=json_)
+        return
+    if json_:
+        raise typer.BadParameter("--json goes with --dry-run and with the run's own replies", param_hint="--json")
     done = with_bars(
         lambda bars: answer_to_file(specs, cases, histories, settings, path=out, folder=folder, progress=bars, say=say)
     )

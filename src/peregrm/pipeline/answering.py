@@ -13,9 +13,11 @@ from peregrm.memory.factory import asks_model, open_store
 from peregrm.models.base import Model
 from peregrm.models.cache import CallCache
 from peregrm.models.ledger import Ledger
+from peregrm.models.planning import PlanningModel
 from peregrm.models.registry import model_name, open_model, prices
 from peregrm.pipeline.finish import save_ledger
 from peregrm.pipeline.job import Budget
+from peregrm.pipeline.plan import PlannedCalls, planned_calls
 from peregrm.pipeline.reply_files import is_of_dataset
 from peregrm.pipeline.replying import Policy, policy_name, write_policy
 from peregrm.records import Case, History, Reply
@@ -23,7 +25,15 @@ from peregrm.replies import SETTINGS, Setting
 from peregrm.settings import Settings
 from peregrm.store import Workspace, held_alone, index_by, read_records, write_records
 
-__all__ = ["PolicySpec", "answer_cases", "answer_to_file", "histories_beside", "planned_name", "policy_specs"]
+__all__ = [
+    "PolicySpec",
+    "answer_cases",
+    "answer_to_file",
+    "histories_beside",
+    "plan_answers",
+    "planned_name",
+    "policy_specs",
+]
 
 
 class PolicySpec(NamedTuple):
@@ -98,6 +108,19 @@ async def answer_cases(
                 await store.aclose()
             await model.aclose()
     return replies
+
+
+async def plan_answers(
+    specs: Sequence[PolicySpec],
+    cases: Sequence[Case],
+    histories: Mapping[str, History],
+    settings: Settings,
+    progress: Progress,
+) -> list[PlannedCalls]:
+    """Return what the replies would ask for at most; nothing is asked of any model and nothing written. Raises what `answer_cases` does."""
+    models = {spec.model: PlanningModel(model_name(spec.model, settings)) for spec in specs}
+    await answer_cases(specs, cases, histories, settings, opened=models.__getitem__, progress=progress)
+    return planned_calls(list(models.values()), prices(models, settings))
 
 
 async def answer_to_file(
