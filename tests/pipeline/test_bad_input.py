@@ -266,3 +266,13 @@ def test_the_folder_of_the_histories_is_no_place_for_a_run(tmp_path: Path, here:
     ended = here("build", folder, "--memories", "extractive", "--cases", "0", "-o", folder)
     ended.failed_with_one_line(str(folder), "histories", "--out")
     assert [path.name for path in folder.iterdir()] == ["ada.jsonl"]
+
+
+def test_histories_that_give_no_case_are_said_to(
+    tmp_path: Path, here: Callable, server: Any, make_history: Callable
+) -> None:
+    histories = tmp_path / "short.jsonl"
+    histories.write_text(make_history(turns=["What is the capital of France?"]))
+    ended = here("build", histories, "--model", server.spec, "--memories", "extractive", "-o", tmp_path / "out")
+    assert ended.code == 0, ended.stderr
+    assert "No case came of these histories. Left out on the way: situations/not_deep 1." in ended.stderr

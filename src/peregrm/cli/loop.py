@@ -88,6 +88,7 @@ def build(told: Building) -> None:
     _execute(told.out, asked, settings, BUILD_STAGES, told.engine)
     _publish(told.out, asked)
     _print_counts(told.out, as_json=told.json)
+    _say_why_no_case(told.out)
 
 
 _STAGES = {
@@ -287,6 +288,22 @@ def _print_counts(out: Path, *, as_json: bool) -> None:
         return
     for name, count in counts.items():
         typer.echo(f"{count:6} {out / name}")
+
+
+def _say_why_no_case(out: Path) -> None:
+    """Where no case came of a build, say what was left out on the way."""
+    from peregrm.dataset.output.counts import count_reasons
+    from peregrm.pipeline.publish import read_build
+    from peregrm.store import Workspace
+
+    records, cases = read_build(Workspace(out))
+    if cases:
+        return
+    reasons = [f"{one.stage}/{one.kind} {one.n}" for one in count_reasons(records)]
+    say(
+        f"No case came of these histories. Left out on the way: {', '.join(reasons) or 'nothing; there was nothing to build on'}. "
+        f"{out}/*.dropped.jsonl have the reasons in full."
+    )
 
 
 def _print_report(out: Path, asked: RunConfig, cards: Sequence[Path], *, as_json: bool, show: int) -> None:
