@@ -112,10 +112,14 @@ async def test_every_variant_scores_and_takes_one_thing_away(case: Case, reply_o
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"judge": None},
         {"mode": "listwse"},
         {"criteria": "modle"},
         {"hidden": frozenset({"memory"})},
+        {"hidden": ["persona"]},
         {"samples": 0},
+        {"samples": 1.5},
+        {"seed": -1},
         {"samples": -1},
         {"quorum": 1.5},
         {"quorum": -0.1},
@@ -123,14 +127,15 @@ async def test_every_variant_scores_and_takes_one_thing_away(case: Case, reply_o
         {"bystander_weight": float("nan")},
         {"temperature": -0.1},
         {"dimensions": ()},
+        {"dimensions": "empathy"},
         {"dimensions": (EMPATHY[0], EMPATHY[0])},
     ],
     ids=str,
 )
 def test_a_setting_that_makes_no_sense_is_an_error(wrong: dict[str, Any]) -> None:
     """A misspelt mode must not become the default one, nor a misspelt ablation no ablation at all."""
-    with pytest.raises(SettingsError):
-        PereGRM(ScriptedModel([]), **wrong)
+    with pytest.raises(SettingsError, match="makes no sense"):
+        PereGRM(**{"judge": ScriptedModel([]), **wrong})
 
 
 def test_scores_are_the_same_in_another_event_loop(case: Case, reply_of: BuildReply) -> None:

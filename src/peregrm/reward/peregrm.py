@@ -337,20 +337,22 @@ class PereGRM:
         return Counter((aspect, k) for aspect in aspects for k in trials)
 
     def _check_settings(self) -> None:
-        names = [dimension.name for dimension in self.dimensions]
+        known = all(isinstance(dimension, Dimension) for dimension in self.dimensions)
+        names = [dimension.name for dimension in self.dimensions] if known else []
         wrong = {
+            "judge": not isinstance(self.judge, str) and not hasattr(self.judge, "complete"),
             "mode": self.mode not in MODES,
             "criteria": self.criteria not in CRITERIA_METHODS,
-            "hidden": not set(self.hidden) <= set(get_args(Hideable)),
-            "samples": self.samples < 1,
+            "hidden": not isinstance(self.hidden, frozenset) or not self.hidden <= set(get_args(Hideable)),
+            "samples": type(self.samples) is not int or self.samples < 1,
+            "seed": type(self.seed) is not int or self.seed < 0,
             "quorum": not 0 <= self.quorum <= 1,
             "bystander_weight": not 0 <= self.bystander_weight < math.inf,
             "temperature": not 0 <= self.temperature <= 2,
             "dimensions": not names or len(set(names)) < len(names),
         }
         for name in [name for name, is_wrong in wrong.items() if is_wrong]:
-            given = names if name == "dimensions" else getattr(self, name)
-            raise SettingsError(f"PereGRM: {name} makes no sense: {given!r}")
+            raise SettingsError(f"PereGRM: {name} makes no sense: {getattr(self, name)!r}")
         if type(self) is PereGRM and is_head(self.judge):
             raise SettingsError(
                 "PereGRM: a trained head is no language model; `open_reward(RewardOptions(judges=('head',)))` of peregrm.reward opens it"
