@@ -20,6 +20,7 @@ def test_this_machine_can_be_reached() -> None:
         server.bind(("127.0.0.1", 0))
         server.listen()
         client.connect(server.getsockname())
+        assert client.getpeername() == server.getsockname()
 
 
 def test_no_api_key_is_left_in_the_environment() -> None:

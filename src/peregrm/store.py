@@ -138,14 +138,14 @@ def read_records(path: Path, record_type: type[R]) -> list[R]:
     return records
 
 
-def read_one(path: Path, kind: type[M], wrong: type[PeregrmError] = ArtifactError) -> M:
-    """Read a file that holds one object as JSON. Raises `wrong` where it is damaged, and `OSError` where it cannot be read."""
+def read_one(path: Path, kind: type[M], wrong: type[PeregrmError] = ArtifactError, what: str = "damaged") -> M:
+    """Read a file that holds one object as JSON. Raises `wrong`, saying `what`, where it holds none; `OSError` where it cannot be read."""
     try:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
-        raise wrong(f"{path}: damaged: {summarise_validation(error)}") from None
+        raise wrong(f"{path}: {what}: {summarise_validation(error)}") from None
     except UnicodeDecodeError:
-        raise wrong(f"{path}: damaged: not UTF-8 text") from None
+        raise wrong(f"{path}: {what}: not UTF-8 text") from None
 
 
 def index_by_id(records: Iterable[R], what: str) -> dict[str, R]:

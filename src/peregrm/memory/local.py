@@ -8,6 +8,7 @@ memory, which another process's changes would make wrong.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,7 +42,7 @@ def current(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if untrue.isdisjoint((row.note.id, *row.former))]
 
 
-class LocalStore:
+class LocalStore(ABC):
     """A store in a SQLite file, or in memory alone; a subclass says how it ranks.
 
     Several stores, of any of these names and of several processes, may have one file open.
@@ -131,9 +132,9 @@ class LocalStore:
             self._file.keep_vectors(user_id, made)
         return [row._replace(vectors=row.vectors or made[row.note.id]) for row in rows]
 
+    @abstractmethod
     def _find(self, query: str, rows: Sequence[Row], limit: int) -> list[Found]:
         """Return the notes found among the rows of one user, which are in the order they were added."""
-        raise NotImplementedError
 
     def _vectors(self, row: Row) -> Vectors:
         try:

@@ -11,15 +11,13 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
-from peregrm.errors import ArtifactError, SettingsError
+from peregrm.errors import SettingsError
 from peregrm.evaluation.validity.card import PARTS, JudgeCard, PartName, Verdict, Way, card_verdict
 from peregrm.models.heads import is_head
 from peregrm.records import Part, Reward
 from peregrm.reward.base import GUIDANCE
 from peregrm.reward.heads.words import head_words
-from peregrm.store import summarise_validation
+from peregrm.store import read_one
 
 __all__ = [
     "CARD",
@@ -107,12 +105,7 @@ def known_cards(folders: Sequence[Path]) -> list[Known]:
 
 def read_card(path: Path) -> JudgeCard:
     """Read one card; raises `ArtifactError` where the file is none."""
-    try:
-        return JudgeCard.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise ArtifactError(f"{path}: no judge card: {summarise_validation(error)}") from None
-    except UnicodeDecodeError:
-        raise ArtifactError(f"{path}: no judge card: not UTF-8 text") from None
+    return read_one(path, JudgeCard, what="no judge card")
 
 
 def standing(judge: str, reward: str, way: Way | None = None, folders: Sequence[Path] = ()) -> Standing:
