@@ -121,15 +121,18 @@ def test_hostile_names_stay_names(case: Case, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_run_sh_checks_starts_ray_and_hands_on(case: Case, tmp_path: Path, nodes: int) -> None:
-    """With stand-ins for `ray` and `python` that write down what they were asked."""
+    """With stand-ins for `ray` and `python` that write down what they were asked, each a line in one write: they run
+    at the same time."""
     folder, log = tmp_path / "it's a launch", tmp_path / "log"
     write_launch(folder, rows_of(case), launch(nodes=nodes, gpus_per_node=4), OPTIONS)
     for name in ("ray", "python"):
         stub = tmp_path / name
         stub.write_text(
-            f'#!/bin/bash\nprintf \'%s|\' {name} "$@" >>"{log}"; echo >>"{log}"\n'
-            f'case "$*" in\n*main_ppo*) exit 7;;\n*--head*) trap "echo ray ended >>\'{log}\'; exit" TERM; '
-            f"while :; do sleep 0.05; done;;\n'- '*) until grep -q -e --head '{log}'; do sleep 0.05; done;;\nesac\n"
+            "#!/bin/bash\n"
+            f'case "$*" in *--head*) trap "echo ray ended >>\'{log}\'; exit" TERM;; esac\n'
+            f"line=$(printf '%s|' {name} \"$@\"); printf '%s\\n' \"$line\" >>'{log}'\n"
+            'case "$*" in\n*main_ppo*) exit 7;;\n*--head*) while :; do sleep 0.05; done;;\n'
+            f"'- '*) until grep -q -e --head '{log}'; do sleep 0.05; done;;\nesac\n"
         )
         stub.chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "python"}
