@@ -66,9 +66,9 @@ def persona_text(persona: Persona) -> Untrusted:
 
 
 def session_text(session: Session, first: int, last: int) -> Untrusted:
-    """Return the turns `first` to `last` (exclusive) of a session, each with its index, role and text."""
+    """Return the turns `first` to `last` (exclusive) of a session that say something, each with its index, role and text."""
     turns = enumerate(session.turns[first:last], start=first)
-    return Untrusted("\n".join(f"[{index}] {turn.role}: {turn.text}" for index, turn in turns))
+    return Untrusted("\n".join(f"[{index}] {turn.role}: {turn.text}" for index, turn in turns if turn.text))
 
 
 def _words(text: str) -> str:

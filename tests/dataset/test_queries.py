@@ -157,6 +157,15 @@ def test_examples_are_spread_over_the_whole_history() -> None:
     assert shown.splitlines() == [f"- message number {s}-0" for s in range(4)]
 
 
+def test_what_was_to_be_forgotten_is_no_example() -> None:
+    said = (
+        "I was arrested last year and still dream of it.",
+        "Please don't remember that I was arrested last year.",
+        "The dog ate the other slipper as well.",
+    )
+    assert earlier_messages(history(*said)) == "- The dog ate the other slipper as well."
+
+
 @given(st.lists(st.text(st.characters(blacklist_categories=["Z", "C"]), min_size=15, max_size=20), max_size=30))
 def test_there_are_never_more_than_four_examples(texts: list[str]) -> None:
     shown = earlier_messages(history(*texts))

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peregrm.context import memory_list
-from peregrm.dataset.withholding import DO_NOT_REMEMBER, NOT_A_REQUEST, WITHHELD, find_requests, withhold
+from peregrm.dataset.withholding import (
+    DO_NOT_REMEMBER,
+    NOT_A_REQUEST,
+    WITHHELD,
+    find_requests,
+    hide_withheld,
+    withhold,
+)
 from peregrm.records import Evidence, History, Memory, Session, Turn
 
 MakeMemory = Callable[..., Memory]
@@ -188,3 +195,25 @@ def test_no_memory_is_lost_and_none_is_doubled(texts: list[str], value: str) -> 
     assert len({m.id for m in result}) == len(result)
     if not find_requests(read):
         assert result == memories
+
+
+def test_turns_on_a_withheld_matter_are_emptied_in_their_places() -> None:
+    whole = history(
+        [
+            "I have bipolar disorder. Don't save that.",
+            "Fine, I keep nothing of the bipolar disorder.",
+            "Is it cold out?",
+        ],
+        ["The bipolar disorder came up at work.", "How did that go?"],
+    )
+    hidden = hide_withheld(whole)
+    assert [[turn.text for turn in session.turns] for session in hidden.sessions] == [
+        ["", "", "Is it cold out?"],
+        ["", "How did that go?"],
+    ]
+    assert [len(session.turns) for session in hidden.sessions] == [len(session.turns) for session in whole.sessions]
+
+
+def test_a_history_without_a_request_stays_as_it_is() -> None:
+    plain = history(["I remember my first bike.", "Nice."])
+    assert hide_withheld(plain) is plain

@@ -7,7 +7,7 @@ from peregrm.memory.factory import open_store
 from peregrm.models.base import Completion, Request
 from peregrm.models.planning import PlanningModel
 from peregrm.pipeline.replying import Policy, write_policy
-from peregrm.records import Case
+from peregrm.records import Case, History, Session, Turn
 
 
 class Listening(PlanningModel):
@@ -39,3 +39,16 @@ async def test_cases_of_one_user_with_other_memories_are_answered_from_their_own
         second.id: True,
         third.id: False,
     }
+
+
+async def test_a_policy_does_not_see_what_was_to_be_forgotten(case: Case) -> None:
+    turns = (
+        Turn(role="user", text="Please don't remember that I was arrested in Leeds."),
+        Turn(role="assistant", text="The arrest in Leeds where you were arrested is gone."),
+        Turn(role="user", text="The slipper is gone too."),
+    )
+    history = History(user_id=case.user_id, language="en", sessions=(Session(session_id="s1", turns=turns),))
+    model = Listening()
+    await write_policy(Policy(model=model, setting="history"), [case], {case.user_id: history}, progress=NoProgress())
+    assert all("slipper" in text and "arrested" not in text for text in model.heard)
+    assert model.heard

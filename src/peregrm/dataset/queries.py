@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from peregrm.context import language_name, persona_text
 from peregrm.dataset.outcome import Outcome, failed
 from peregrm.dataset.rules import check_generated, check_near_copy
+from peregrm.dataset.withholding import hide_withheld
 from peregrm.models.base import Model, Request
 from peregrm.models.structured import ask
 from peregrm.prompts import Untrusted, render
@@ -55,11 +56,11 @@ async def write_query(
 
 
 def earlier_messages(history: History) -> Untrusted:
-    """Return up to four short messages of the user, spread evenly over the history."""
+    """Return up to four short messages of the user, spread evenly over the history; none on what they asked to be forgotten."""
     low, high = _EXAMPLE_CHARACTERS
     short = [
         turn.text.strip()
-        for session in history.sessions
+        for session in hide_withheld(history).sessions
         for turn in session.turns
         if turn.role == "user" and low <= len(turn.text.strip()) <= high
     ]

@@ -2,8 +2,9 @@
 
 A request names its matter ("forget what I said about the divorce") or points to what stands beside it ("don't save that"). Memories on the
 matter are rejected without their content. Of the request itself one constraint is kept, which tells that something is not to be brought
-up and not what: neither its value nor its evidence holds the matter. Patterns are in `data/withholding.txt`. Left out on purpose: taking a
-request back, and removing the words from the history itself, which `peregrm forget` is for.
+up and not what: neither its value nor its evidence holds the matter. The turns that speak of it are not shown to a model again either
+(`hide_withheld`). Patterns are in `data/withholding.txt`. Left out on purpose: taking a request back, and removing the words from the
+history on file, which `peregrm forget` is for.
 """
 
 from __future__ import annotations
@@ -16,9 +17,17 @@ from typing import NamedTuple
 
 from peregrm.dataset.extractive.labels import Embedder
 from peregrm.dataset.likeness import stems
-from peregrm.records import Evidence, History, Memory
+from peregrm.records import Evidence, History, Memory, Turn
 
-__all__ = ["DO_NOT_REMEMBER", "NOT_A_REQUEST", "WITHHELD", "WithholdingRequest", "find_requests", "withhold"]
+__all__ = [
+    "DO_NOT_REMEMBER",
+    "NOT_A_REQUEST",
+    "WITHHELD",
+    "WithholdingRequest",
+    "find_requests",
+    "hide_withheld",
+    "withhold",
+]
 
 DO_NOT_REMEMBER = "Constraints_and_Boundaries/Do_Not_Remember"
 
@@ -96,6 +105,38 @@ def withhold(history: History, memories: Sequence[Memory], embedder: Embedder | 
     return list(result.values())
 
 
+def hide_withheld(history: History) -> History:
+    """Return a history without the words of the turns, of either side, that ask that something be forgotten, answer that, or speak of it.
+
+    Those turns keep their places and are empty; the same history comes back where nothing was asked.
+    """
+    requests = find_requests(history)
+    if not requests:
+        return history
+    sessions = tuple(
+        session.model_copy(
+            update={
+                "turns": tuple(
+                    turn.model_copy(update={"text": ""})
+                    if any(_is_spoken_of(each, number, place, turn) for each in requests)
+                    else turn
+                    for place, turn in enumerate(session.turns)
+                )
+            }
+        )
+        for number, session in enumerate(history.sessions)
+    )
+    return history.model_copy(update={"sessions": sessions})
+
+
+def _is_spoken_of(request: WithholdingRequest, session: int, place: int, turn: Turn) -> bool:
+    after = place - request.turn if session == request.session else None
+    if after == 0 or (after == 1 and turn.role != "user"):
+        return True  # the request, and the answer to it
+    is_beside = after in (-2, -1)
+    return _is_on_matter(request, [turn.text], [turn.text] if is_beside else [])
+
+
 def _ends(text: str) -> tuple[str, ...]:
     return (text,) if len(text) <= _LONG else (text[:_HEAD], text[-_TAIL:])
 
@@ -134,15 +175,19 @@ def _is_meant(memory: Memory, request: WithholdingRequest, history: History) -> 
     """Tell whether a memory is on the matter of a request: its value or its words share enough with it."""
     if memory.label == DO_NOT_REMEMBER:
         return True
+    here = history.sessions[request.session].session_id
+    beside = [e.quote for e in memory.evidence if e.session_id == here and request.turn - 2 <= e.turn <= request.turn]
+    return _is_on_matter(request, [memory.value, *(evidence.quote for evidence in memory.evidence)], beside)
+
+
+def _is_on_matter(request: WithholdingRequest, texts: Sequence[str], beside: Sequence[str]) -> bool:
+    """Tell whether one of `texts` shares enough words with what a request covers; `beside` are those that stand near the request."""
     about = stems(request.covered) - _EMPTY
     if not about:
         return False
-    texts = [memory.value, *(evidence.quote for evidence in memory.evidence)]
     if request.named:
         return any(len(about & stems(text)) >= _SHARE * len(about) for text in texts)
-    here = history.sessions[request.session].session_id
-    said = [e.quote for e in memory.evidence if e.session_id == here and request.turn - 2 <= e.turn <= request.turn]
-    if any(quote.strip() and quote.strip() in request.covered for quote in said):
+    if any(text.strip() and text.strip() in request.covered for text in beside):
         return True
     least = min(2, len(about))
     return any(len(words & about) >= max(least, len(words) / 2) for words in map(stems, texts))

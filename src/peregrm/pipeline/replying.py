@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from peregrm.context import session_text
 from peregrm.dataset.windows import estimated_tokens
+from peregrm.dataset.withholding import hide_withheld
 from peregrm.errors import SettingsError
 from peregrm.mapping import Progress, map_in_order
 from peregrm.memory.base import Found, MemoryStore, Note, notes_of_history, notes_of_memories
@@ -178,4 +179,4 @@ def _to_store(
 def _history(user: str, histories: Mapping[str, History]) -> History:
     if user not in histories:
         raise SettingsError(f"there is no history of {user!r} beside these cases: this setting needs histories.jsonl")
-    return histories[user]
+    return hide_withheld(histories[user])
