@@ -30,7 +30,8 @@ def test_all_published_sessions_are_read():
             assert all(each.quote in turns[each.session_id][each.turn].text for each in memory.evidence)
     assert len(users) == 1295
     assert statuses.total() == 3447
-    assert statuses["rejected"] == notes["rejected_memory"] == 357
+    assert notes["rejected_memory"] == 357
+    assert statuses["rejected"] == 357 + 75  # whose quotes stand nowhere
     assert notes["evidence_not_found"] < 0.03 * 3447
     assert languages["en"] < 0.6 * 1295 < languages["en"] + languages["zh"]
 
@@ -42,7 +43,7 @@ def test_all_published_packets_are_read():
     assert len(histories) == 60
     assert [history.user_id for history in histories] == sorted(history.user_id for history in histories)
     memories = [memory for history in histories for memory in history.memories]
-    assert Counter(memory.status for memory in memories) == {"kept": 140, "rejected": 14}
+    assert Counter(memory.status for memory in memories) == {"kept": 137, "rejected": 14 + 3}
     for history in histories:
         (session,) = history.sessions
         for memory in history.memories:

@@ -1,7 +1,8 @@
 """Memory items that come with a source, turned into `Memory` records with evidence that really stands in the turns.
 
 Sources point at the wrong turn, shorten a quote with dots, or mark an item as wrong inside its own text. Here every
-quote is looked up and stored as it stands in the turn; what the source marks as an error is rejected with its reason.
+quote is looked up and stored as it stands in the turn; what the source marks as an error is rejected with its reason, and so is an item
+none of whose quotes stands in what the user said. An item that comes without a quote is the source's own word and kept.
 Left out on purpose: judging whether a memory is true, and finding new ones.
 """
 
@@ -19,7 +20,7 @@ from peregrm.taxonomy import normalise_label
 __all__ = ["EVIDENCE_NOT_FOUND", "check_items", "resolve_memories"]
 
 EVIDENCE_NOT_FOUND = "evidence not found in its turn"
-"""The reason of a kept memory whose quote stands nowhere in what the user said."""
+"""The reason of a memory that is rejected because its quote stands nowhere in what the user said."""
 
 _ERROR_MARK = re.compile(r"\[\s*ERROR\b\s*:?\s*([^\]]*)\]?", re.IGNORECASE)
 _DOTS = re.compile(r"\[\s*(?:\.{3}|…)\s*\]|\(\s*(?:\.{3}|…)\s*\)|\.{3,}|…+")
@@ -67,10 +68,11 @@ def resolve_memories(
 
 
 def _memory(item: dict[str, Any], user_id: str, sessions: Sequence[DraftSession], notes: Counter[str]) -> Memory:
-    evidence, reason = _evidence(item.get("evidence"), sessions, notes)
-    rejection = _rejection(item)
-    if rejection is not None:
+    evidence, missing = _evidence(item.get("evidence"), sessions, notes)
+    marked = _rejection(item)
+    if marked is not None:
         notes["rejected_memory"] += 1
+    rejection = marked or missing
     kind = _TYPES.get(str(item.get("type")).strip().casefold())
     if kind is None:
         notes["memory_type_unknown"] += 1
@@ -85,7 +87,7 @@ def _memory(item: dict[str, Any], user_id: str, sessions: Sequence[DraftSession]
         confidence=_confidence(item.get("confidence"), notes),
         time_scope=time_scope if isinstance(time_scope, str) else None,
         status="kept" if rejection is None else "rejected",
-        reason=reason if rejection is None else rejection,
+        reason=rejection,
         label_suggestion=suggestion.strip() or None if isinstance(suggestion, str) else None,
         method="source",
     )

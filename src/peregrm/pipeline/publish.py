@@ -20,6 +20,7 @@ from peregrm.dataset.output.leaks import LeakRow, Share, find_leak, leaks_of_cas
 from peregrm.dataset.output.splits import DEFAULT_SHARES, SplitPlan, split_users
 from peregrm.dataset.output.table import FOLDER, rows_by_split, write_parquet
 from peregrm.dataset.safety import SafetyCheck, describe_checks
+from peregrm.dataset.selection import filters_of
 from peregrm.errors import DependencyError, SettingsError
 from peregrm.evaluation.statistics import clustered_mean
 from peregrm.pipeline.flagging import read_flags
@@ -31,13 +32,13 @@ from peregrm.store import Workspace, read_one, replace_text
 __all__ = ["ExportOptions", "load_options", "publish", "read_build", "save_options"]
 
 _OPTIONS = "export.json"
-_BUILD_PROMPTS = ("memories", "persona", "situations", "query", "inspect", "safety")
 _SETTINGS = (
     "model",
     "memories",
     "persona",
     "select",
     "inspectors",
+    "judge",
     "safety",
     "cases",
     "temperature",
@@ -163,9 +164,9 @@ def _card(
         labels=_tally(labels),
         flags=_tally(kind for case in cases for kind in sorted(set(flags.get(case.id, ())))),
         lengths=tuple(measure_lengths(cases)),
-        settings=tuple((name, str(getattr(config, name))) for name in _SETTINGS) if config else (),
+        settings=tuple(_settings(config)) if config else (),
         methods=tuple(_methods(records, cases)),
-        prompts=tuple((name, prompt_hash(name)) for name in _BUILD_PROMPTS),
+        prompts=tuple((name, prompt_hash(name)) for name in _prompts(records, config)) if config else (),
         bias=tuple(measure_bias(records, seed=options.seed)),
         leaks=tuple(_leaks(records, cases)),
     )
@@ -193,6 +194,33 @@ def _sources(records: BuildRecords, config: RunConfig | None) -> Iterable[tuple[
         yield "histories", "none in this folder; the dataset came as cases"
 
 
+def _settings(config: RunConfig) -> Iterable[tuple[str, str]]:
+    """Yield what a build was told; the judge only where it is the second inspector, since no other stage of a build asks it."""
+    for name in _SETTINGS:
+        if name != "judge" or config.inspectors == 2:
+            yield name, str(getattr(config, name))
+
+
+def _prompts(records: BuildRecords, config: RunConfig) -> Iterable[str]:
+    """Yield the prompts by which models were asked for these records, in the order of the stages."""
+    by_model = config.memories != "extractive"
+    of_a_label = Counter((memory.user_id, memory.label) for memory in records.memories)
+    asked = {
+        "intents": by_model
+        and "intents" in filters_of(config.select)
+        and not all(history.intents for history in records.histories),
+        "memories": by_model and not all(history.memories for history in records.histories),
+        "supersession": by_model and max(of_a_label.values(), default=0) > 1,
+        "persona": by_model and config.persona == "memory" and bool(records.personas),
+        "persona_bigfive": config.persona == "bigfive" and bool(records.personas),
+        "situations": config.cases > 0 and any(persona.is_deep for persona in records.personas),
+        "query": bool(records.situations),
+        "inspect": bool(records.queries),
+        "safety": config.safety == "both",
+    }
+    return (name for name, was_asked in asked.items() if was_asked)
+
+
 def _methods(records: BuildRecords, cases: Sequence[Case]) -> Iterable[tuple[str, str]]:
     rows: dict[str, Iterable[str]] = {
         "memories": (memory.method for memory in records.memories),
@@ -206,6 +234,12 @@ def _methods(records: BuildRecords, cases: Sequence[Case]) -> Iterable[tuple[str
         counts = _tally(methods)
         if counts:
             yield name, ", ".join(f"{method} ({n})" for method, n in counts)
+    twice = [inspection for inspection in records.inspections if inspection.second is not None]
+    if twice:
+        yield (
+            "inspections",
+            f"by two judges, who disagreed on {sum(bool(one.disagreed) for one in twice)} of {len(twice)}",
+        )
 
 
 def _leaks(records: BuildRecords, cases: Sequence[Case]) -> Iterable[LeakRow]:

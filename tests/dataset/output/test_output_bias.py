@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from peregrm.dataset.grounding import KINDS
 from peregrm.dataset.output.bias import BuildRecords, measure_bias
 from peregrm.dataset.output.counts import count_reasons, count_stages, measure_lengths
 from peregrm.dataset.output.leaks import find_leak
+from peregrm.dataset.withholding import NOT_A_REQUEST, WITHHELD
+from peregrm.histories.memories import EVIDENCE_NOT_FOUND
 from peregrm.pipeline.publish import read_build
-from peregrm.records import Drop, Persona, Trait
+from peregrm.records import Drop, Persona, Session, Trait, Turn
 
 
 @pytest.fixture
@@ -55,6 +58,37 @@ def test_a_stage_that_drops_histories_or_memories_is_a_filter(records: BuildReco
         ("selection", "intent", 4),
         ("labels", "label", 1),
     }
+
+
+def test_intents_of_a_source_that_has_none_are_found_by_words(records: BuildRecords) -> None:
+    said = Turn(role="user", text="I feel sad since the funeral")
+    histories = [
+        history.model_copy(update={"sessions": (Session(session_id="s1", turns=(said,)),)})
+        for history in records.histories
+    ]
+    out = Drop(stage="selection", subject=histories[0].id, kind="intent", reason="not allowed")
+    (row,) = (
+        row
+        for row in measure_bias(BuildRecords(histories=histories, drops=[out]))
+        if (row.filter, row.attribute) == ("selection: history", "intent")
+    )
+    assert row.before > row.after > 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "counted"),
+    [
+        (KINDS["role_play"], "role-play"),
+        (NOT_A_REQUEST, "unsupported"),
+        (WITHHELD, "do not remember"),
+        (EVIDENCE_NOT_FOUND, EVIDENCE_NOT_FOUND),
+        ("he never said so", "marked as wrong by the source"),
+    ],
+)
+def test_what_was_refused_here_is_not_laid_to_the_source(reason: str, counted: str, make_memory: Callable) -> None:
+    memory = make_memory(method="source", status="rejected", reason=reason)
+    (row,) = count_reasons(BuildRecords(memories=[memory]))
+    assert row.kind == f"rejected: {counted}"
 
 
 def test_counts_of_stages_and_reasons(records: BuildRecords, build: Any) -> None:

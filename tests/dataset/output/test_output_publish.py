@@ -13,8 +13,10 @@ from peregrm.dataset.output.table import COLUMNS, WITHHELD
 from peregrm.dataset.safety import Flag
 from peregrm.errors import SettingsError
 from peregrm.pipeline.flagging import read_flags
+from peregrm.pipeline.job import RunConfig
 from peregrm.pipeline.publish import ExportOptions, load_options, publish, save_options
-from peregrm.records import Case
+from peregrm.records import Case, Inspection
+from peregrm.records.case import SecondOpinion
 from peregrm.store import Workspace, write_records
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -136,8 +138,47 @@ def test_the_card_says_what_was_counted(build: Any) -> None:
         assert line in body, line
     leaks = next(line for line in body.splitlines() if line.startswith("| generated, in cases"))
     assert "50.0%" in leaks
-    for name in ("memories", "persona", "situations", "query", "inspect"):
-        assert f"`{name}` " in body
+    assert "- prompts: none" in body
+
+
+def told(**changes: Any) -> RunConfig:
+    said = {"histories": "/x/logs", "model": "m", "judge": "j", "memories": "model", "criteria": "model", "cases": 3}
+    rest = {"reasons": "yes", "samples": 1, "quorum": 0.5, "bystander_weight": 0.5, "seed": 0, "max_new_tokens": 9}
+    return RunConfig.model_validate({**said, **rest, "temperature": 0.0, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "prompts"),
+    [
+        ({}, "memories supersession persona situations query inspect"),
+        ({"persona": "bigfive"}, "memories supersession persona_bigfive situations query inspect"),
+        ({"persona": "questionnaire"}, "memories supersession situations query inspect"),
+        ({"memories": "extractive", "select": "intents"}, "situations query inspect"),
+        (
+            {"select": "intents,labels", "safety": "both"},
+            "intents memories supersession persona situations query inspect safety",
+        ),
+    ],
+)
+def test_the_card_names_the_prompts_that_were_asked(build: Any, changes: dict[str, Any], prompts: str) -> None:
+    publish(build.workspace, told(**changes))
+    body = (build.workspace.root / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in body.splitlines() if line.startswith("- prompts: "))
+    assert line.split("`")[1::2] == prompts.split()
+    assert "- judge:" not in body
+
+
+def test_the_card_names_the_second_inspector(build: Any) -> None:
+    workspace = build.workspace
+    opinion = SecondOpinion(judge="other", emotional_support=True, consistent=True, role_aware=False)
+    first, *rest = workspace.read("inspections.jsonl", Inspection)
+    twice = [first.model_copy(update={"second": opinion, "disagreed": ("role_aware",)})]
+    twice += [one.model_copy(update={"second": opinion}) for one in rest]
+    write_records(workspace.path("inspections.jsonl"), twice)
+    publish(workspace, told(inspectors=2))
+    body = (workspace.root / "README.md").read_text(encoding="utf-8")
+    assert "- judge: `j`" in body
+    assert f"by two judges, who disagreed on 1 of {len(twice)}" in body
 
 
 def test_an_edited_card_is_kept(build: Any) -> None:

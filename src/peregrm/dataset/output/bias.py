@@ -2,7 +2,8 @@
 
 A filter is a step that let some items through and stopped others: rejected memories, the depth gate, situations without a query, queries
 that failed inspection, and any stage that wrote drops about histories or memories. For each the distribution before and after is
-counted, and its drift tested (`drift`). Left out on purpose: what a model preferred to write in the first place, which no filter did.
+counted, and its drift tested (`drift`). Intents are the source's, or else those that word lists find, also where a model named them for
+the filter. Left out on purpose: what a model preferred to write in the first place, which no filter did.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from peregrm.dataset.output.drift import Drift, Mention, holm, measure_drift
+from peregrm.dataset.selection import intents_of
 from peregrm.records import Drop, History, Inspection, Memory, Part, Persona, Query, Record, Situation
 
 __all__ = ["BiasRow", "BuildRecords", "ValueCount", "measure_bias"]
@@ -98,7 +100,7 @@ def _filters(records: BuildRecords) -> list[tuple[str, list[_Item]]]:
         return with_language(situation.user_id, category=[situation.category], topic=[_folded(situation.topic)])
 
     def about(history: History) -> dict[str, tuple[str, ...]]:
-        return with_language(history.user_id, intent=history.intents)
+        return with_language(history.user_id, intent=intents_of(history).names)
 
     def label(memory: Memory) -> dict[str, tuple[str, ...]]:
         return with_language(memory.user_id, label=[memory.label])

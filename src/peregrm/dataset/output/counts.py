@@ -6,11 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median, quantiles
 
+from peregrm.dataset.grounding import KINDS
 from peregrm.dataset.output.bias import BuildRecords
+from peregrm.dataset.withholding import NOT_A_REQUEST, WITHHELD
+from peregrm.histories.memories import EVIDENCE_NOT_FOUND
 from peregrm.records import Case, Memory, Part
 from peregrm.text import tokens
 
 __all__ = ["Lengths", "Reason", "StageCount", "count_reasons", "count_stages", "measure_lengths", "memory_reason"]
+
+
+_OUR_REASONS = frozenset({*KINDS.values(), NOT_A_REQUEST, WITHHELD, EVIDENCE_NOT_FOUND})
 
 
 class StageCount(Part):
@@ -81,8 +87,11 @@ def count_reasons(records: BuildRecords) -> list[Reason]:
 
 
 def memory_reason(memory: Memory) -> str:
-    """Return why a memory is not kept, in the few words it is counted by; a source writes its own, a sentence each."""
-    if memory.method == "source" and memory.status == "rejected":
+    """Return why a memory is not kept, in the few words it is counted by; a source writes its own, a sentence each.
+
+    What was refused here says so, whoever wrote the memory.
+    """
+    if memory.method == "source" and memory.status == "rejected" and memory.reason not in _OUR_REASONS:
         return "marked as wrong by the source"
     return (memory.reason or "no reason").split(":")[0]
 
