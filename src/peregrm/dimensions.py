@@ -8,9 +8,10 @@ data file) have wording for each by name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["BYSTANDER_PARTS", "EMPATHY", "Dimension"]
+__all__ = ["BYSTANDER_PARTS", "EMPATHY", "Dimension", "combined_name"]
 
 
 class Dimension(NamedTuple):
@@ -78,3 +79,8 @@ BYSTANDER_PARTS: tuple[tuple[str, str], ...] = (
     ("accuracy", "nothing in it is wrong or made up"),
 )
 """The five parts of the bystander score, 0 to 20 points each, as (key, wording)."""
+
+
+def combined_name(names: Iterable[str]) -> str:
+    """Return what the mean of these dimensions is called for people: `empathy` if they are its own, else `dimensions`."""
+    return "empathy" if {dimension.name for dimension in EMPATHY} <= set(names) else "dimensions"

@@ -112,8 +112,10 @@ def test_json_is_the_only_thing_on_standard_output(task: Any) -> None:
 
 def test_another_quality(task: Any) -> None:
     before = task.asked()
-    task.score("scores", "--dimensions", "politeness")
+    said = task.score("scores", "--dimensions", "politeness").stdout
     assert task.asked() - before == 21
+    assert "dimensions" in said
+    assert "empathy" not in said
     names = {tuple(name for name, _ in reward.scores) for reward in task.rewards("scores")}
     assert len(names) == 1
     assert "resonation" not in names.pop()

@@ -163,9 +163,8 @@ async def test_a_judge_by_name_is_opened_at_the_first_call(
         assert len(server.asked) == 5
         await grm.aclose()
         await grm.aclose()
-        again = PereGRM(f"tiny@{server.url}", cache=cache)
-        repeated = await again.score(case, [reply_of("[[01]]"), reply_of("[[02]]")])
-        await again.aclose()
+        async with PereGRM(f"tiny@{server.url}", cache=cache) as again:
+            repeated = await again.score(case, [reply_of("[[01]]"), reply_of("[[02]]")])
         assert len(server.asked) == 5, "all of it is in the cache"
     assert [one.reward for one in repeated] == [one.reward for one in scored]
 

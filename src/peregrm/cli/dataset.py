@@ -114,7 +114,11 @@ def import_(
     predictions: _PredictionsOpt = None,
     json_: JsonOpt = False,
 ) -> None:
-    """Read the paper's JSON files into a folder: cases, and criteria and replies where they are given. No model is asked."""
+    """Read the paper's JSON files into a folder: cases, and criteria and replies where they are given. No model is asked.
+
+    What its records hold beyond a case (the conversation, topics, the reasoning, ids of their own) is not taken over, so an export of the
+    folder gives back the cases and not the same file.
+    """
     from peregrm.dataset.output.paper_folder import import_paper
 
     pairs = [_policy_and_file(one) for one in predictions or ()]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peregrm.dimensions import combined_name
 from peregrm.errors import ArtifactError
 from peregrm.evaluation.report import CaseView, format_estimate, format_value, judge_note
 from peregrm.evaluation.statistics import Estimate
@@ -95,7 +96,8 @@ def _print_measures(
         )
         table.add_column("", overflow="fold")
         for name in part:
-            table.add_column(name, justify="right", no_wrap=True, min_width=12)
+            shown = combined_name(names) if name == "empathy" else name
+            table.add_column(shown, justify="right", no_wrap=True, min_width=12)
         for name in ("n", "users", "cover") if with_n else ():
             table.add_column(name, justify="right", no_wrap=True)
         for label, measures in rows:

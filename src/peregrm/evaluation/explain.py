@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from peregrm.dimensions import combined_name
 from peregrm.errors import InputError
 from peregrm.models.ledger import Price
 from peregrm.prompts import prompt_hash, prompt_names
@@ -143,7 +144,10 @@ def _weights(criteria: Criteria | None) -> dict[str, list[int]]:
 def _reward_lines(reward: Reward) -> list[str]:
     parts = [f"{name} {_number(value)}" for name, value in reward.scores]
     if reward.empathy is not None or reward.bystander is not None:
-        parts += [f"empathy {_number(reward.empathy)}", f"bystander {_number(reward.bystander)}"]
+        parts += [
+            f"{combined_name(name for name, _ in reward.scores)} {_number(reward.empathy)}",
+            f"bystander {_number(reward.bystander)}",
+        ]
     lines = [
         f"reward     total {_number(reward.total)} by {reward.method}, judge {reward.judge}, coverage {reward.coverage:.2f}",
         f"           {', '.join(parts)}, penalty {_number(reward.penalty)}",

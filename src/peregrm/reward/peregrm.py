@@ -21,7 +21,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from peregrm.dimensions import EMPATHY, Dimension
 from peregrm.errors import ArtifactError, SettingsError
@@ -171,8 +171,16 @@ class PereGRM:
         ]
 
     async def aclose(self) -> None:
-        """Close the judge, if it was opened here. Safe to call twice."""
+        """Close the judge, if it was opened here. Safe to call twice; `async with` does it."""
         await self._lazy.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return this reward."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the judge."""
+        await self.aclose()
 
     def use_criteria(self, criteria: Iterable[Criteria]) -> None:
         """Judge by these criteria, made before or by hand, instead of having some written.
