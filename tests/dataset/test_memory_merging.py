@@ -47,6 +47,12 @@ def test_the_earliest_wording_stays_with_all_evidence_in_time_order(
         ("Loves coffee", "Does not love coffee", False),
         ("Has 2 cats and a dog", "Has 3 cats and a dog", False),
         ("Loves coffee", "Loves tea", False),
+        (
+            "Has a son who is three years old, goes to the nursery near work and loves dinosaurs",
+            "Has a daughter who is three years old, goes to the nursery near work and loves dinosaurs",
+            False,
+        ),
+        ("Collects vintage postcards of lighthouses", "Collected vintage postcards of the lighthouse", True),
         ("喜欢在周末爬山", "喜欢在周末爬山。", True),
         ("喜欢爬山", "不喜欢爬山", False),
     ],
@@ -56,6 +62,16 @@ def test_near_the_same_is_one_unless_it_denies_or_counts_otherwise(
 ) -> None:
     merged = merge_memories(HISTORY, [make_memory(one, evidence=(at(0, 0),)), make_memory(other, evidence=(at(1, 0),))])
     assert len(merged) == (1 if joined else 2)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_wording_that_says_more_stays(make_memory: MakeMemory, turned: bool) -> None:
+    values = ["Likes long walks along the river", "Likes long walks along the river alone"]
+    values = values[::-1] if turned else values
+    said = [make_memory(value, evidence=(at(n, 0),)) for n, value in enumerate(values)]
+    (memory,) = merge_memories(HISTORY, said)
+    assert memory.value == "Likes long walks along the river alone"
+    assert memory.evidence == (at(0, 0), at(1, 0))
 
 
 def test_rejected_and_kept_are_never_joined(make_memory: MakeMemory) -> None:

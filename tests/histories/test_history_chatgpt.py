@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from peregrm.dataset.ending import day_said
 from peregrm.errors import InputError
 from peregrm.histories import detect_format, read_histories
 
@@ -47,10 +48,20 @@ def test_conversations_of_one_file_are_one_user_in_time_order(tmp_path):
     assert [(s.session_id, s.date, s.turns[0].text) for s in history.sessions] == [
         ("a", "2023-11-14T22:13:20+00:00", "first"), ("b", "2027-01-15T08:00:00+00:00", "second")
     ]  # fmt: skip
-    assert history.sessions[0].turns[0].time == "1700000000.0"
+    assert history.sessions[0].turns[0].time == "2023-11-14T22:13:20+00:00"
     assert history.notes == {"hidden_turn": 2}
     (named,) = read_histories(path, user="me")
     assert named.user_id == "me"
+
+
+def test_what_was_said_later_in_a_long_conversation_has_the_day_of_its_turn(tmp_path):
+    value = talk(time=1_700_000_000)
+    value["mapping"] |= {
+        "u2": node("a", message("user", "I moved to Cardiff.", create_time=1_718_000_000.0)),
+    }
+    (history,) = read_histories(write(tmp_path / "conversations.json", [{**value, "current_node": "u2"}]))
+    assert history.sessions[0].date == "2023-11-14T22:13:20+00:00"
+    assert day_said(history.sessions[0], len(history.sessions[0].turns) - 1) == "2024-06-10"
 
 
 def test_only_the_branch_on_the_screen_is_read(tmp_path):

@@ -36,6 +36,29 @@ def test_peregrm(tmp_path):
     assert [turn.role for turn in history.sessions[0].turns] == ["user", "assistant"]
 
 
+@pytest.mark.parametrize(
+    ("time", "read"),
+    [
+        (1_718_000_000, "2024-06-10T06:13:20+00:00"),
+        (1_718_000_000.5, "2024-06-10T06:13:20.500000+00:00"),
+        ("1718000000.0", "2024-06-10T06:13:20+00:00"),
+        (1_718_000_000_000, "2024-06-10T06:13:20+00:00"),
+        ("2024-06-10", "2024-06-10"),
+        ("20240610", "20240610"),
+        ("20240610081500", "20240610081500"),
+        ("9:00", "9:00"),
+        (3, "3"),
+        (1e300, "1e+300"),
+        ("٣", "٣"),
+    ],
+)
+def test_a_unix_time_of_a_turn_becomes_a_date_and_others_stay(tmp_path, time, read):
+    turns = [{**TURNS[0], "time": time}, TURNS[1]]
+    value = {"user_id": "u", "sessions": [{"session_id": "s", "turns": turns}]}
+    (history,) = read_histories(write(tmp_path / "a.jsonl", value))
+    assert history.sessions[0].turns[0].time == read
+
+
 def test_record_bare_and_in_an_envelope(tmp_path):
     item = {
         "type": "implied",

@@ -234,7 +234,7 @@ def test_memories_without_a_model_quote_their_turn(sessions: list[list[tuple[str
         for n, turns in enumerate(sessions)
     ]
     history = History(user_id="ada", language="en", sessions=tuple(said))
-    memories = extract_memories(history)
+    memories = extract_memories(history).kept
     for memory in memories:
         for evidence in memory.evidence:
             turn = history.sessions[int(evidence.session_id)].turns[evidence.turn]

@@ -1,29 +1,28 @@
 """Join what several windows or sessions say of one user in the same words: one memory, its evidence in the order in which it was said.
 
-Two memories are one where their words are the same, or nearly so under one label; a memory is never joined with one that denies it, or with
-other numbers in it. Left out on purpose: paraphrases, which need embeddings.
+Two memories are one where their words are the same, or nearly so under one label; never where they state different things: where one denies
+the other, or each has a number or a telling word that the other lacks. Two notes of one fact do less harm than one note of two. Left out on
+purpose: paraphrases, which need embeddings.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from peregrm.dataset.likeness import is_negated, jaccard, stems
+from peregrm.dataset.likeness import fullness, jaccard, state_different_things, stems
 from peregrm.records import Evidence, History, Memory
 from peregrm.text import tokens
 
 __all__ = ["merge_memories"]
 
 _SAME = 0.8
-_NUMBER = re.compile(r"\d+")
 
 
 def merge_memories(history: History, memories: Sequence[Memory]) -> list[Memory]:
     """Return the memories of one user without duplicates, by when each was first said; those without evidence come last.
 
-    The wording and label of the earliest stays, with all evidence and the highest confidence. Kept memories are joined with kept ones and
-    rejected ones with those rejected for the same reason.
+    Of what is joined, the wording and label that say most stay, in doubt the earliest, with all evidence and the highest confidence. Kept
+    memories are joined with kept ones and rejected ones with those rejected for the same reason.
     """
     order = {session.session_id: number for number, session in enumerate(history.sessions)}
 
@@ -34,7 +33,7 @@ def merge_memories(history: History, memories: Sequence[Memory]) -> list[Memory]
         return min(map(place, memory.evidence), default=(len(order) + 1, 0))
 
     merged: list[Memory] = []
-    for memory in sorted(memories, key=first_said):
+    for memory in sorted(memories, key=lambda each: (-fullness(each.value), first_said(each))):
         twin = next((n for n, known in enumerate(merged) if _same(known, memory)), None)
         if twin is None:
             merged.append(memory)
@@ -43,7 +42,7 @@ def merge_memories(history: History, memories: Sequence[Memory]) -> list[Memory]
         evidence = sorted(dict.fromkeys((*known.evidence, *memory.evidence)), key=place)
         confidence = max((c for c in (known.confidence, memory.confidence) if c is not None), default=None)
         merged[twin] = known.model_copy(update={"evidence": tuple(evidence), "confidence": confidence})
-    return merged
+    return sorted(merged, key=first_said)
 
 
 def _same(one: Memory, other: Memory) -> bool:
@@ -56,7 +55,6 @@ def _same(one: Memory, other: Memory) -> bool:
         return True
     return (
         one.label == other.label
-        and is_negated(one.value) == is_negated(other.value)
-        and _NUMBER.findall(one.value) == _NUMBER.findall(other.value)
         and jaccard(stems(one.value), stems(other.value)) >= _SAME
+        and not state_different_things(one.value, other.value)
     )

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from peregrm.dataset.ending import day_said, reason_of_end
 from peregrm.dataset.likeness import jaccard, stems
 from peregrm.dataset.outcome import Outcome, failed
 from peregrm.mapping import NoProgress, map_in_order
@@ -35,8 +36,6 @@ GROUP = 40
 _SHARED_MEMORIES = 10
 _SAME = 0.8
 _SHARE = 0.5
-
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 Place = tuple[int, int, int]
 
@@ -85,12 +84,11 @@ def link(history: History, memories: Sequence[Memory], pairs: Mapping[int, int])
     result = list(memories)
     for older in sorted(pairs, key=lambda n: place[n] or (0, 0, 0), reverse=True):
         successor = result[pairs[older]]
-        day = _day(history, memories[pairs[older]])
         result[older] = memories[older].model_copy(
             update={
                 "status": "superseded",
                 "superseded_by": successor.id,
-                "reason": f"superseded: the user said otherwise later{f' ({day})' if day else ''}",
+                "reason": reason_of_end(_day(history, memories[pairs[older]])),
             }
         )
     return result
@@ -238,11 +236,7 @@ def _is_later(newer: Place | None, older: Place | None) -> bool:
 def _day(history: History, memory: Memory) -> str | None:
     """Return the day a memory was said last, as the source dates its turn or session."""
     place = said_at(history, memory)
-    if place is None:
-        return None
-    session = history.sessions[place[0]]
-    days = (_DAY.match(when) for when in (session.turns[place[1]].time, session.date) if when)
-    return next((day[0] for day in days if day), None)
+    return None if place is None else day_said(history.sessions[place[0]], place[1])
 
 
 @cache

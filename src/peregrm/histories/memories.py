@@ -52,8 +52,9 @@ def resolve_memories(
     """Turn checked items into memories whose evidence points into `sessions`; exact duplicates are dropped and counted.
 
     A quote is looked for in the turn at its index, then in all user turns of its session, ignoring case, white space
-    and the shape of quotation marks; where it is shortened with dots, piece by piece. Mended indices, missing quotes,
-    unknown types and unusable confidences are counted in `notes`.
+    and the shape of quotation marks; where it is shortened with dots, piece by piece. Without any turns quotes are not
+    looked for, and memories are the source's own word. Mended indices, missing and unchecked quotes, unknown types and
+    unusable confidences are counted in `notes`.
     """
     memories: dict[str, Memory] = {}
     for item in items:
@@ -131,7 +132,14 @@ def _as_list(value: Any) -> list[Any]:
 def _evidence(
     raw: Any, sessions: Sequence[DraftSession], notes: Counter[str]
 ) -> tuple[tuple[Evidence, ...], str | None]:
-    """Return the evidence that could be found, and why there is none where a quote was given but stands nowhere."""
+    """Return the evidence that could be found, and why there is none where a quote was given but stands nowhere.
+
+    Without a turn to look in nothing can be said against a quote.
+    """
+    if not any(session.turns for session in sessions):
+        if _as_list(raw):
+            notes["evidence_unchecked"] += 1
+        return (), None
     found: dict[Evidence, None] = {}
     missing = 0
     for each in _as_list(raw):

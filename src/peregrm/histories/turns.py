@@ -26,6 +26,7 @@ _ROLES: dict[str, Literal["user", "assistant", "system"]] = {
 }  # fmt: skip
 _DROPPED_ROLES = {"tool", "function", "ipython", "observation", "function_call", "function_response", "tool_call"}
 _LATEST_SECOND = 1e11  # the year 5138: a greater number counts milliseconds
+_CLOCK = (1e8, 1e10)  # 1973 to 2286 in seconds: a turn's number outside of it is a counter or a time since the start
 
 
 def text_id(owner: Any, key: str, where: str, path: str = "") -> str | None:
@@ -60,7 +61,8 @@ def parse_session(
     """Read the turns of one session; empty ones and those of tools are dropped and counted in `notes`.
 
     An empty `session_id` becomes one made of date and turns. Turns keep the order of the source; where their times go
-    backwards, that is counted. `parts` allows the text to be null or a list of content parts, of which the text parts
+    backwards, that is counted. A time that is a Unix time, as number or text, becomes ISO 8601; any other stays as it
+    is. `parts` allows the text to be null or a list of content parts, of which the text parts
     are joined by line breaks. Raises InputError, naming session and turn (counted from 0), for an unknown role, a wrong
     type or a turn over 200,000 characters.
     """
@@ -80,7 +82,7 @@ def parse_session(
             continue
         time = optional(turn, "time", (str, int, float), where, here)
         position[index] = len(turns)
-        turns.append(Turn(role=role, text=text, time=None if time is None else str(time)))
+        turns.append(Turn(role=role, text=text, time=None if time is None else _turn_time(time)))
     if _goes_backwards(turns):
         notes["clock_backwards"] += 1
     name = session_id or content_id("session", [date, [[turn.role, turn.text] for turn in turns]])
@@ -113,6 +115,16 @@ def instant(date: str) -> datetime:
     """Return the moment an ISO date stands for, for sorting; without a zone it is taken as UTC."""
     moment = datetime.fromisoformat(date)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _turn_time(raw: str | float) -> str:
+    """Return a Unix time of our days, in seconds or milliseconds, as ISO 8601, and anything else as the source has it."""
+    text = str(raw).strip()
+    number = float(text) if text.isascii() and text.replace(".", "", 1).isdecimal() else 0.0
+    seconds = number / 1000 if number > _LATEST_SECOND else number
+    if not _CLOCK[0] <= seconds < _CLOCK[1]:
+        return str(raw)
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat()
 
 
 def _goes_backwards(turns: Sequence[Turn]) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from peregrm.dataset.cases import build_cases
+from peregrm.dataset.extractive.languages import LANGUAGE
 from peregrm.dataset.gold import GoldCase, gold_cases, read_gold
 from peregrm.dataset.near_copies import drop_near_copies
 from peregrm.dataset.outcome import Outcome
@@ -44,7 +45,7 @@ P = TypeVar("P", bound=Record)
 async def read_stage(job: Job) -> None:
     """Stage 1: the source becomes `histories.jsonl`, with secrets masked and, unless ids are kept, users named by a keyed hash."""
     skipped: list[InputError] = []
-    job.progress.start("read", job.config.users or 0)
+    job.progress.start("read", 0)
     if job.config.gold is not None:
         read_gold(Path(job.config.gold))  # a wrong path is found before any model is asked
     salt = None if job.config.keep_ids else open_salt(job.workspace.root)
@@ -103,8 +104,24 @@ async def memories_stage(job: Job) -> None:
     histories = selected(job, job.read("histories", History), labels=False)
     answers = _answers(job.config, _salt(job))
     outcomes = await job.map(MEMORIES, [SaidBy(history, answers.get(history.user_id)) for history in histories])
+    _say_unread(job, histories, outcomes)
     job.write_outcome("memories", Outcome.joined(outcomes))
     select_by_labels(job, histories, outcomes)
+
+
+def _say_unread(job: Job, histories: Sequence[History], outcomes: Sequence[Outcome[Memory]]) -> None:
+    """Say how many histories gave nothing because the extractive method does not know their language."""
+    unread = Counter(
+        history.language
+        for history, outcome in zip(histories, outcomes, strict=True)
+        if any(drop.kind == LANGUAGE for drop in outcome.dropped)
+    )
+    if unread:
+        languages = ", ".join(f"{language} {n}" for language, n in unread.most_common())
+        job.say(
+            f"memories: none of {sum(unread.values())} of {len(histories)} histories: the extractive method knows English and Chinese, not "
+            f"theirs ({languages}); a model named with --model may"
+        )
 
 
 async def persona_stage(job: Job) -> None:

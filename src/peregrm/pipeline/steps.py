@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from peregrm.dataset.bigfive import infer_big_five
 from peregrm.dataset.cases import memories_of
+from peregrm.dataset.extractive.languages import unread_history
 from peregrm.dataset.extractive.memories import extract_memories
 from peregrm.dataset.extractive.persona import group_persona
 from peregrm.dataset.inspection import inspect_query
@@ -140,7 +141,9 @@ async def _found(tools: Tools, history: History) -> Outcome[Memory]:
     if history.memories:
         return await refine_memories(history, history.memories, model, embedder)
     if model is None:
-        return Outcome(extract_memories(history, embedder))
+        read = extract_memories(history, embedder)
+        unread = unread_history(history, read)
+        return Outcome(read.kept, read.dropped if unread is None else [*read.dropped, unread])
     found = await extract_memories_with_model(model, history, context=tools.config.context)
     refined = await refine_memories(history, found.kept, model, embedder)
     return Outcome(refined.kept, [*found.dropped, *refined.dropped], found.asked + refined.asked)

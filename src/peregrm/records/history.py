@@ -12,7 +12,7 @@ __all__ = ["Evidence", "History", "Memory", "Session", "Turn"]
 
 
 class Turn(Part):
-    """One utterance. `time` is what the source gave, unparsed, or None."""
+    """One utterance. `time` is what the source gave, a Unix time as ISO 8601, or None."""
 
     role: Literal["user", "assistant", "system"]
     text: str

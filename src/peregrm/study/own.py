@@ -137,7 +137,7 @@ def history_of_text(text: str) -> History:
 def own_case(history: History, message: str) -> Case:
     """Return the case of a participant's message, with what could be found of them. Raises `NotUsable`."""
     masked = mask_history(_newest(history))
-    memories = extract_memories(masked)
+    memories = extract_memories(masked).kept
     kept = tuple(memory for memory in memories if memory.status == "kept")
     if not kept:
         raise NotUsable(_TOO_LITTLE)

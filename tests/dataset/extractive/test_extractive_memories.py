@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from peregrm.dataset.extractive import extract_memories
+from peregrm.dataset.extractive import extract_memories, limits
 from peregrm.dataset.extractive.labels import words_of
-from peregrm.dataset.extractive.memories import MAX_KEPT, MAX_REJECTED
+from peregrm.dataset.extractive.limits import MAX_KEPT
 from peregrm.errors import DependencyError
 from peregrm.models.embeddings import Embedder
 from peregrm.records import History, Memory, Session, Turn
@@ -31,6 +31,10 @@ class HashedWords:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def extracted(given: History, embedder: HashedWords | Embedder | None = None) -> list[Memory]:
+    return extract_memories(given, embedder).kept
+
+
 def history(*sessions: Sequence[str] | str, language: str = "en") -> History:
     """Sessions of user turns, each answered by a neutral assistant turn."""
     made = []
@@ -42,11 +46,11 @@ def history(*sessions: Sequence[str] | str, language: str = "en") -> History:
 
 
 def kept(*sessions: Sequence[str] | str) -> list[Memory]:
-    return [memory for memory in extract_memories(history(*sessions)) if memory.status == "kept"]
+    return [memory for memory in extracted(history(*sessions)) if memory.status == "kept"]
 
 
 def rejected(*sessions: Sequence[str] | str) -> list[Memory]:
-    return [memory for memory in extract_memories(history(*sessions)) if memory.status == "rejected"]
+    return [memory for memory in extracted(history(*sessions)) if memory.status == "rejected"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +166,7 @@ def test_what_only_looks_like_a_fact_is_not_kept(text: str, reason: str | None) 
     ],
 )
 def test_task_talk_leaves_no_record(text: str) -> None:
-    assert extract_memories(history(text)) == []
+    assert extracted(history(text)) == []
 
 
 def test_the_assistant_and_the_system_are_never_read() -> None:
@@ -171,7 +175,7 @@ def test_the_assistant_and_the_system_are_never_read() -> None:
         Turn(role="user", text="Hello."),
         Turn(role="assistant", text="My sister lives in Leeds and I hate pep talks."),
     )
-    assert extract_memories(History(user_id="u", language="en", sessions=(Session(session_id="s", turns=turns),))) == []
+    assert extracted(History(user_id="u", language="en", sessions=(Session(session_id="s", turns=turns),))) == []
 
 
 def test_a_fact_beside_a_question_or_a_task_is_found() -> None:
@@ -204,7 +208,7 @@ def test_role_play_lasts_until_the_user_steps_out_of_it() -> None:
     ],
 )
 def test_what_must_not_be_remembered_is_withheld_everywhere(turns: list[str], secret: str) -> None:
-    found = extract_memories(history(turns))
+    found = extracted(history(turns))
     (request,) = [memory for memory in found if memory.label == "Constraints_and_Boundaries/Do_Not_Remember"]
     assert request.status == "rejected"
     assert request.reason is not None
@@ -213,7 +217,7 @@ def test_what_must_not_be_remembered_is_withheld_everywhere(turns: list[str], se
 
 
 def test_a_restatement_of_a_withheld_fact_is_withheld_too() -> None:
-    found = extract_memories(history("My brother is in prison. Don't save that.", "My brother is in prison."))
+    found = extracted(history("My brother is in prison. Don't save that.", "My brother is in prison."))
     assert not any("prison" in memory.value for memory in found)
 
 
@@ -238,7 +242,7 @@ def test_a_restatement_of_a_withheld_fact_is_withheld_too() -> None:
     ],
 )
 def test_a_later_contradiction_supersedes(earlier: str, later: str) -> None:
-    old, new = extract_memories(history(earlier, later))
+    old, new = extracted(history(earlier, later))
     assert (old.status, new.status) == ("superseded", "kept")
     assert old.superseded_by == new.id
     assert old.reason is not None
@@ -259,11 +263,11 @@ def test_a_later_contradiction_supersedes(earlier: str, later: str) -> None:
     ],
 )
 def test_facts_that_can_both_be_true_stay(earlier: str, later: str) -> None:
-    assert [memory.status for memory in extract_memories(history(earlier, later))] == ["kept", "kept"]
+    assert [memory.status for memory in extracted(history(earlier, later))] == ["kept", "kept"]
 
 
 def test_a_chain_of_moves_points_from_each_to_the_next() -> None:
-    first, second, third = extract_memories(history("I live in Leeds.", "I moved to Bristol.", "I moved to Cardiff."))
+    first, second, third = extracted(history("I live in Leeds.", "I moved to Bristol.", "I moved to Cardiff."))
     assert first.superseded_by == second.id
     assert second.superseded_by == third.id
     assert third.status == "kept"
@@ -275,16 +279,88 @@ def test_duplicates_become_one_memory_with_all_the_evidence() -> None:
     assert len(kept("I eat mushrooms every day.", "I never eat mushrooms.")) == 2
 
 
-def test_order_follows_the_conversation_and_numbers_are_bounded() -> None:
-    words = [f"{a}{b}{c}o" for a in "bdfgk" for b in "aeiou" for c in "lmnpr"]
-    found = extract_memories(
-        history(*[f"I collect {word} stamps from {word}land. What if I had a {word} dog?" for word in words])
-    )
-    stays = [memory for memory in found if memory.status == "kept"]
-    assert len(stays) == MAX_KEPT
-    assert sum(memory.status == "rejected" for memory in found) <= MAX_REJECTED
+@pytest.mark.parametrize("other", [None, HashedWords()])
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("I'm allergic to peanuts.", "I'm allergic to shellfish."),
+        ("My son is three years old and goes to nursery.", "My daughter is three years old and goes to nursery."),
+        ("My sister lives in Leeds and works as a nurse.", "My brother lives in Leeds and works as a nurse."),
+        ("My dog has been with us for 3 long years.", "My dog has been with us for 4 long years."),
+        ("我女儿三岁了，每天上幼儿园。", "我儿子三岁了，每天上幼儿园。"),
+    ],
+)
+def test_facts_that_differ_in_a_word_or_number_stay_apart(one: str, two: str, other: HashedWords | None) -> None:
+    found = extracted(history(one, two), other)
+    assert [memory.status for memory in found] == ["kept", "kept"]
+    assert [len(memory.evidence) for memory in found] == [1, 1]
+
+
+def test_many_facts_in_one_frame_are_as_many_memories() -> None:
+    foods = ["pears", "apples", "plums", "figs", "dates", "kiwis", "grapes", "lemons", "limes", "melons", "mangoes"]
+    said = history(*[f"I love eating {food} for breakfast on Sundays." for food in foods])
+    assert len(extracted(said, HashedWords())) == len(foods)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_duplicates_the_wording_that_says_more_stays(turned: bool) -> None:
+    said = ["I'm allergic to peanuts.", "I'm allergic to peanuts and shellfish."]
+    (memory,) = kept(*(reversed(said) if turned else said))
+    assert memory.value == "I'm allergic to peanuts and shellfish."
+    assert [item.session_id for item in memory.evidence] == ["s0", "s1"]
+
+
+def test_a_fact_said_again_after_it_was_replaced_keeps_its_links() -> None:
+    found = extracted(history("I moved to Bristol.", "I live in Leeds.", "I moved to Bristol."))
+    by_id = {memory.id: memory for memory in found}
+    assert all(memory.superseded_by in by_id for memory in found if memory.status == "superseded")
+
+
+def test_a_superseded_fact_names_the_day_of_the_later_one() -> None:
+    said = history("I live in Leeds.", "I moved to Bristol.", "I moved to Cardiff.")
+    first, second, third = said.sessions
+    turns = tuple(turn.model_copy(update={"time": "2026-03-04T10:00:00+00:00"}) for turn in second.turns)
+    second = second.model_copy(update={"date": "2026-03-01", "turns": turns})
+    old, newer, _ = extracted(said.model_copy(update={"sessions": (first, second, third)}))
+    assert old.reason == "superseded: the user said otherwise later (2026-03-04, home)"
+    assert newer.reason == "superseded: the user said otherwise later (home)"
+
+
+def many(n: int) -> list[str]:
+    words = [f"{a}{b}{c}{d}o" for a in "bdfgk" for b in "aeiou" for c in "lmnpr" for d in "aeiou"][:n]
+    return [f"I collect {word} stamps from {word}land. What if I had a {word} dog?" for word in words]
+
+
+def test_order_follows_the_conversation_and_the_latest_of_equals_are_kept() -> None:
+    said = history(*many(MAX_KEPT + 30))
+    outcome = extract_memories(said)
+    stays = [memory for memory in outcome.kept if memory.status == "kept"]
     places = [int(memory.evidence[0].session_id[1:]) for memory in stays]
-    assert places == sorted(places)
+    assert places == list(range(30, MAX_KEPT + 30))
+    assert sum(memory.status == "rejected" for memory in outcome.kept) == MAX_KEPT + 30
+
+
+def test_what_is_over_the_limit_is_a_drop_with_its_words_and_reason() -> None:
+    said = history(*many(MAX_KEPT + 3))
+    dropped = extract_memories(said).dropped
+    assert [drop.text for drop in dropped] == [text.split(".")[0] + "." for text in many(3)]
+    assert len({drop.id for drop in dropped}) == 3
+    for drop in dropped:
+        assert (drop.stage, drop.kind, drop.subject, drop.failed) == ("memories", "over the limit", said.id, False)
+        assert str(MAX_KEPT) in drop.reason
+
+
+def test_what_was_said_in_more_sessions_outlasts_what_was_said_once() -> None:
+    said = history(*many(1), *many(MAX_KEPT + 1))
+    dropped = extract_memories(said).dropped
+    assert [drop.text for drop in dropped] == [many(2)[1].split(".")[0] + "."]
+
+
+def test_statements_beyond_what_is_compared_are_dropped_by_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_COMPARED", 2)
+    outcome = extract_memories(history(*many(3)))
+    assert [drop.text for drop in outcome.dropped] == ["session s0, turn 0"]
+    assert [m.evidence[0].session_id for m in outcome.kept if m.status == "kept"] == ["s1", "s2"]
 
 
 def test_very_long_turns_are_read_at_both_ends_only() -> None:
@@ -300,7 +376,7 @@ def test_very_long_turns_are_read_at_both_ends_only() -> None:
     "text", ["'" * 50_000, "i really " * 30_000, "我" * 200_000, "_" * 200_000, "\n" * 200_000, ': "' * 50_000]
 )
 def test_hostile_turns_are_harmless(text: str) -> None:
-    assert len(extract_memories(history(text))) <= MAX_KEPT
+    assert len(extracted(history(text))) <= MAX_KEPT
 
 
 _PIECES = st.sampled_from(
@@ -332,8 +408,8 @@ _PIECES = st.sampled_from(
 @given(st.lists(st.lists(_PIECES, max_size=8).map(" ".join), min_size=1, max_size=5))
 def test_evidence_is_exact_and_records_are_consistent(turns: list[str]) -> None:
     given_history = history(turns, turns)
-    found = extract_memories(given_history, HashedWords())
-    assert found == extract_memories(given_history, HashedWords())
+    found = extracted(given_history, HashedWords())
+    assert found == extracted(given_history, HashedWords())
     ids = {memory.id for memory in found}
     assert len(ids) == len(found)
     for memory in found:
@@ -349,19 +425,20 @@ def test_evidence_is_exact_and_records_are_consistent(turns: list[str]) -> None:
         assert (memory.superseded_by in ids) == (memory.status == "superseded")
 
 
-def test_with_real_embeddings_paraphrases_join_and_weak_sentences_need_a_likeness() -> None:
+def test_with_real_embeddings_near_sentences_join_and_weak_ones_need_a_likeness() -> None:
     try:
         embedder = Embedder()
     except DependencyError as missing:
         pytest.skip(str(missing))
-    found = extract_memories(
+    found = extracted(
         history(
             "I'm scared of flying in planes.",
             "I used the second formula and got 14.",
+            "I am so scared of flying in a plane these days.",
             "I am afraid of flying in a plane.",
         ),
         embedder,
     )
-    (memory,) = [memory for memory in found if memory.status == "kept"]
-    assert memory.label == "States_Experiences/Mental_State"
-    assert len(memory.evidence) == 2
+    joined, paraphrase = [memory for memory in found if memory.status == "kept"]
+    assert joined.label == paraphrase.label == "States_Experiences/Mental_State"
+    assert [len(joined.evidence), len(paraphrase.evidence)] == [2, 1]

@@ -104,6 +104,6 @@ def test_from_history_to_persona() -> None:
         "Please just tell me straight, no pep talks. I don't eat meat.",
         "I feel lonely when I come home.",
     )
-    persona = group_persona(told, extract_memories(told))
+    persona = group_persona(told, extract_memories(told).kept)
     assert persona.is_deep
     assert "tell me straight" in persona.profile

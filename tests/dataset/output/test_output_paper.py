@@ -193,6 +193,13 @@ def test_the_paper_s_own_file(tmp_path: Path) -> None:
     assert known.notes["relevant_memory_rejected"] == known.notes["relevant_memory_not_there"] == 1
 
 
+def test_quotes_of_a_file_without_its_conversation_are_not_looked_for(tmp_path: Path) -> None:
+    known = read_final(foreign(tmp_path, conversation=None))
+    memories = known.places[0].case.memories
+    assert [(memory.value, memory.evidence) for memory in memories] == [("has a brother", ()), ("is tired", ())]
+    assert known.notes["evidence_unchecked"] == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -1,8 +1,8 @@
 """Extract memories from a history without a generative model: the user's own sentences, chosen by rules, with exact evidence.
 
 A memory's value is what the user wrote, so nothing can be invented; the price is that facts which must be inferred are missed. The
-result is a pure function of the history and the embedder. Left out on purpose: languages other than English and Chinese, and any
-rewriting into the third person.
+result is a pure function of the history and the embedder. How much is kept of one user is said in `limits`. Left out on purpose: languages
+other than English and Chinese, and any rewriting into the third person.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ import re
 from collections.abc import Sequence
 
 from peregrm.dataset.extractive.labels import NONE, Embedder, Likeness, choose_label, likeness
+from peregrm.dataset.extractive.limits import limit_drafts, limit_findings
 from peregrm.dataset.extractive.merging import Draft, alike, merge, supersede
 from peregrm.dataset.extractive.rules import DO_NOT_REMEMBER, REASONS, WEAK, Finding, find
 from peregrm.dataset.extractive.sentences import read_sentences
+from peregrm.dataset.outcome import Outcome
 from peregrm.records import Evidence, History, Memory
 from peregrm.taxonomy import UNMAPPED
 
-__all__ = ["MAX_KEPT", "MAX_REJECTED", "METHOD", "extract_memories"]
+__all__ = ["METHOD", "extract_memories"]
 
 METHOD = "extractive"
-MAX_KEPT = 40
-"""At most this many kept memories a user, the surest ones."""
-MAX_REJECTED = 20
-"""At most this many rejected memories a user, the nearest misses."""
 
-_MAX_CANDIDATES = 400
 _WEAK_BEST = 0.5
 _WEAK_LEAD = 0.1
 _TASK_LEAD = -0.08
@@ -38,39 +35,34 @@ _OPENING = re.compile(
 )
 
 
-def extract_memories(history: History, embedder: Embedder | None = None) -> list[Memory]:
+def extract_memories(history: History, embedder: Embedder | None = None) -> Outcome[Memory]:
     """Return the memories of a user in the order in which they were said, rejected and superseded ones among them.
 
     Args:
         history: everything the user and the assistant said; only user turns are read.
-        embedder: sentence embeddings for English, which choose between labels, find paraphrased duplicates and let weakly marked
-            sentences in; None leaves all of that to rules and word lists.
+        embedder: sentence embeddings for English, which choose between labels, find duplicates that share fewer words and let weakly
+            marked sentences in; None leaves all of that to rules and word lists.
 
     Returns:
-        At most `MAX_KEPT` kept memories, the superseded ones, and at most `MAX_REJECTED` near-misses with their reasons. Every
-        quote is a substring of the turn its evidence names.
+        The kept memories, the superseded ones, the near-misses with their reasons, and a drop for each that is over a limit (see
+        `limits`). Every quote is a substring of the turn its evidence names.
     """
     findings = [finding for sentence in read_sentences(history) if (finding := find(sentence)) is not None]
     stated, refused = _withhold([f for f in findings if _is_open(f)], [f for f in findings if not _is_open(f)])
-    drafts, doubted = _label(_strongest(stated, _MAX_CANDIDATES), embedder)
+    stated, unread = limit_findings(stated, history)
+    drafts, doubted = _label(stated, embedder)
     drafts = _without_withheld(drafts, refused)
-    supersede(drafts)
-    drafts = _cap(merge(drafts))
+    supersede(drafts, history)
+    drafts, over = limit_drafts(merge(drafts), history)
     records = _records(drafts, history.user_id)
-    near = _strongest([f for f in refused if f.reason != "withheld"] + doubted, MAX_REJECTED)
+    near = [f for f in refused if f.reason != "withheld"] + doubted
     records += [(finding.sentence.order, _rejected(finding, history.user_id)) for finding in near]
     unique = {memory.id: memory for _, memory in sorted(records, key=lambda pair: pair[0])}
-    return list(unique.values())
+    return Outcome(list(unique.values()), [*unread, *over])
 
 
 def _is_open(finding: Finding) -> bool:
     return finding.reason is None
-
-
-def _strongest(findings: Sequence[Finding], limit: int) -> list[Finding]:
-    """Return the strongest findings, ordered by when they were said; requests for privacy always stay."""
-    ranked = sorted(findings, key=lambda f: (f.reason != "do_not_remember", -f.strength, f.sentence.order))
-    return sorted(ranked[:limit], key=lambda f: f.sentence.order)
 
 
 def _withhold(stated: list[Finding], refused: list[Finding]) -> tuple[list[Finding], list[Finding]]:
@@ -160,15 +152,15 @@ def _draft(finding: Finding, label: str, like: Likeness | None) -> Draft:
     sentence = finding.sentence
     shift = 0.0 if like is None else max(-0.1, min(0.05, like.lead / 2))
     plain = sentence.plain[finding.span.start : finding.span.end]
+    place = (sentence.session, sentence.turn, sentence.order)
     return Draft(
-        place=(sentence.session, sentence.turn, sentence.order),
         language=sentence.language,
         label=label,
         value=_value(finding),
         plain=plain,
         confidence=round(max(0.0, min(1.0, finding.strength + shift)), 3),
         scope=finding.scope,
-        evidence=[Evidence(session_id=sentence.session_id, turn=sentence.turn, quote=finding.quote)],
+        said={place: Evidence(session_id=sentence.session_id, turn=sentence.turn, quote=finding.quote)},
         vector=None if like is None else like.vector,
     )
 
@@ -186,28 +178,18 @@ def _without_withheld(drafts: list[Draft], refused: Sequence[Finding]) -> list[D
     return [draft for draft in drafts if not any(alike(draft, secret, overlap=0.5) for secret in held)]
 
 
-def _cap(drafts: Sequence[Draft]) -> list[Draft]:
-    """Keep the surest `MAX_KEPT` and the superseded ones whose successor is kept."""
-    current = sorted((d for d in drafts if d.superseded_by is None), key=lambda d: (-d.confidence, d.place))[:MAX_KEPT]
-    chosen = {id(draft) for draft in current}
-    for draft in sorted((d for d in drafts if d.superseded_by is not None), key=lambda d: d.place, reverse=True):
-        if id(draft.superseded_by) in chosen:
-            chosen.add(id(draft))
-    return [draft for draft in drafts if id(draft) in chosen]
-
-
 def _records(drafts: Sequence[Draft], user_id: str) -> list[tuple[int, Memory]]:
     """Turn drafts into records, newest first, because a superseded record names the id of its successor."""
     made: dict[int, Memory] = {}
     rows = []
-    for draft in sorted(drafts, key=lambda d: d.place, reverse=True):
+    for draft in sorted(drafts, key=lambda d: d.last, reverse=True):
         successor = None if draft.superseded_by is None else made[id(draft.superseded_by)]
         memory = Memory(
             user_id=user_id,
             label=draft.label,
             type="direct",
             value=draft.value,
-            evidence=tuple(draft.evidence),
+            evidence=draft.evidence,
             confidence=draft.confidence,
             time_scope=draft.scope,
             status="kept" if successor is None else "superseded",
@@ -216,7 +198,7 @@ def _records(drafts: Sequence[Draft], user_id: str) -> list[tuple[int, Memory]]:
             method=METHOD,
         )
         made[id(draft)] = memory
-        rows.append((draft.place[2], memory))
+        rows.append((draft.first[2], memory))
     return rows
 
 

@@ -1,7 +1,8 @@
 """Bring the facts of one user together: duplicates become one, and a later fact replaces the earlier one it contradicts.
 
-Both are done by simple rules that would rather leave two memories standing than join or retire the wrong ones. Left out on purpose:
-clustering, and any attempt to find contradictions that no rule names.
+Both are done by simple rules that would rather leave two memories standing than join or retire the wrong ones: facts are never joined
+where each has a number or a telling word that the other lacks. Left out on purpose: clustering, paraphrases in other words, and any
+attempt to find contradictions that no rule names.
 """
 
 from __future__ import annotations
@@ -13,35 +14,37 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from peregrm.dataset.ending import day_said, reason_of_end
 from peregrm.dataset.extractive.labels import words_of
 from peregrm.dataset.extractive.rulebook import Change, load_changes
-from peregrm.records import Evidence
+from peregrm.dataset.likeness import fullness, state_different_things
+from peregrm.records import Evidence, History
 
-__all__ = ["Draft", "alike", "merge", "supersede"]
+__all__ = ["Draft", "Place", "alike", "merge", "supersede"]
 
 _SAME_COSINE = 0.86
 _SAME_OVERLAP = 0.65
 _RELATED_COSINE = 0.6
-_NEGATION = re.compile(
-    r"\b(?:not|no|never|don'?t|can'?t|cannot|won'?t|stopped|quit|without|\w+n't)\b|[不没别]|戒", re.IGNORECASE
-)
 _LEFT_BEHIND = re.compile(r"\b(?:not|don'?t|no longer|out of)\b|不住", re.IGNORECASE)
 _SUFFIX = re.compile(r"(?<=[a-z]{3})(?:ing|ed|es|s|e)$")
 _NO_HOME = re.compile(r"\b(?:my|me|and|now|the|a)\b", re.IGNORECASE)
 
 
+Place = tuple[int, int, int]
+"""Session, turn and sentence, each counted from 0; the sentence through the whole history."""
+
+
 @dataclass(slots=True, eq=False)
 class Draft:
-    """A memory in the making. `place` is (session, turn, sentence) and orders drafts by when they were said."""
+    """A memory in the making. `said` holds its evidence by where each was said."""
 
-    place: tuple[int, int, int]
     language: str
     label: str
     value: str
     plain: str
     confidence: float
     scope: str
-    evidence: list[Evidence]
+    said: dict[Place, Evidence]
     vector: NDArray[Any] | None = None
     reason: str | None = None
     superseded_by: Draft | None = None
@@ -50,6 +53,21 @@ class Draft:
     def __post_init__(self) -> None:
         """Compute what drafts are compared by."""
         self.words = words_of(self.value)
+
+    @property
+    def first(self) -> Place:
+        """Where it was said first."""
+        return min(self.said)
+
+    @property
+    def last(self) -> Place:
+        """Where it was said last."""
+        return max(self.said)
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What it rests on, in the order in which it was said; the same quote of a turn counts once."""
+        return tuple(dict.fromkeys(self.said[place] for place in sorted(self.said)))
 
     @property
     def branch(self) -> str:
@@ -73,25 +91,24 @@ def alike(one: Draft, other: Draft, *, overlap: float = _SAME_OVERLAP) -> bool:
 
 
 def merge(drafts: Sequence[Draft]) -> list[Draft]:
-    """Join near-duplicates of one branch that are both still true; the surer wording stays and gets all the evidence."""
+    """Join near-duplicates of one branch that are both still true, and return the drafts by when they were first said.
+
+    The wording that says most stays, in doubt the surest and then the earliest, with all the evidence.
+    """
     kept: list[Draft] = []
-    for draft in drafts:
+    stands_for: dict[int, Draft] = {}
+    for draft in sorted(drafts, key=lambda each: (-fullness(each.value), -each.confidence, each.first)):
         twin = next((other for other in kept if _twins(other, draft)), None)
         if twin is None:
             kept.append(draft)
             continue
-        twin.evidence.extend(item for item in draft.evidence if item not in twin.evidence)
-        if draft.confidence > twin.confidence:
-            twin.value, twin.label, twin.confidence, twin.scope = (
-                draft.value,
-                draft.label,
-                draft.confidence,
-                draft.scope,
-            )
-        for other in drafts:
-            if other.superseded_by is draft:
-                other.superseded_by = twin
-    return kept
+        twin.said |= draft.said
+        twin.confidence = max(twin.confidence, draft.confidence)
+        stands_for[id(draft)] = twin
+    for draft in kept:
+        if draft.superseded_by is not None:
+            draft.superseded_by = stands_for.get(id(draft.superseded_by), draft.superseded_by)
+    return sorted(kept, key=lambda each: each.first)
 
 
 def _twins(one: Draft, other: Draft) -> bool:
@@ -99,26 +116,28 @@ def _twins(one: Draft, other: Draft) -> bool:
         one.superseded_by is None
         and other.superseded_by is None
         and (one.branch == other.branch or one.words == other.words)
-        and bool(_NEGATION.search(one.plain)) == bool(_NEGATION.search(other.plain))
         and alike(one, other)
+        and not state_different_things(one.value, other.value)
     )
 
 
-def supersede(drafts: Sequence[Draft]) -> None:
-    """Mark drafts that a later one replaces, in place; drafts must be in the order in which they were said."""
+def supersede(drafts: Sequence[Draft], history: History) -> None:
+    """Mark the drafts of a history that a later one replaces, in place; drafts must be in the order in which they were said."""
     for position, newer in enumerate(drafts):
         for change in load_changes(newer.language):
             after = change.after.search(newer.plain)
             if after is None:
                 continue
+            session, turn, _ = newer.last
+            day = day_said(history.sessions[session], turn)
             for older in drafts[:position]:
                 if older.superseded_by is None and _replaces(change, older, newer, after):
                     older.superseded_by = newer
-                    older.reason = f"the user said something else later ({change.slot.replace('_', ' ')})"
+                    older.reason = reason_of_end(day, change.slot.replace("_", " "))
 
 
 def _replaces(change: Change, older: Draft, newer: Draft, after: re.Match[str]) -> bool:
-    if older.place[:2] == newer.place[:2] or older.language != newer.language or not _right_label(change.slot, older):
+    if older.first[:2] == newer.first[:2] or older.language != newer.language or not _right_label(change.slot, older):
         return False
     before = change.before.search(older.plain)
     if before is None or (change.named != "differ" and change.after.search(older.plain)):

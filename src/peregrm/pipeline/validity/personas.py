@@ -74,7 +74,7 @@ class Maker:
     def _kept(self, history: History) -> tuple[Memory, ...]:
         """Return the kept memories of a part: those that came with the source, else what the user said."""
         if history.id not in self._memories:
-            found = history.memories or extract_memories(history, self.embedder)
+            found = history.memories or extract_memories(history, self.embedder).kept
             self._memories[history.id] = tuple(memory for memory in found if memory.status == "kept")
         return self._memories[history.id]
 
