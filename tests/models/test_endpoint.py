@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import aiohttp
 import pytest
 
 import fake_server as fake
@@ -25,7 +28,7 @@ from peregrm.errors import (
 )
 from peregrm.models import endpoint
 from peregrm.models.base import Request
-from peregrm.models.endpoint import EndpointModel
+from peregrm.models.endpoint import OUTAGE, EndpointModel
 from peregrm.models.ledger import Ledger, Price
 from peregrm.models.limits import Limits
 from peregrm.records import Usage
@@ -199,8 +202,38 @@ async def test_trouble_that_stays_is_raised_after_the_last_retry(
     error, calls = await failure_of(behaviour(), retries=2)
     assert type(error) is error_type
     assert error.kind == kind
+    assert error.kind in OUTAGE
     assert not error.fatal
     assert calls == 3
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        (ConnectionRefusedError(), "refused"),
+        (socket.gaierror(), "unknown_host"),
+        (ssl.SSLError(), "tls"),
+        (ConnectionResetError(), "reset"),
+        (aiohttp.ServerDisconnectedError(), "reset"),
+        (TimeoutError(), "connect_timeout"),
+        (OSError("no route to host"), "unavailable"),
+    ],
+)
+async def test_what_happens_to_a_connection_is_an_outage(
+    cause: Exception, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with model_at("http://127.0.0.1:9/v1", retries=0) as model:
+        model._open_clients()
+
+        async def break_off(*_: Any, **__: Any) -> Any:
+            raise aiohttp.ClientError from cause
+
+        for client in model._clients.values():
+            monkeypatch.setattr(client, "post", break_off)
+        with pytest.raises(ModelUnavailable) as caught:
+            await model.complete(asking())
+    assert caught.value.kind == kind
+    assert kind in OUTAGE
 
 
 async def test_nobody_there() -> None:

@@ -34,6 +34,12 @@ TURNS = [
 class SchemaServer:
     port: int
     log: Path
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        """End it in the middle of whatever it answers."""
+        self.process.kill()
+        self.process.wait()
 
     @property
     def spec(self) -> str:
@@ -63,13 +69,13 @@ class SchemaServer:
 def servers(folder: Path) -> Iterator[Callable[..., SchemaServer]]:
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(name: str = "calls", delay: float = 0.0) -> SchemaServer:
+    def start(name: str = "calls", delay: float = 0.0, port: int = 0) -> SchemaServer:
         log = folder / f"{name}.log"
-        command = [sys.executable, str(SERVER), str(log), str(delay)]
+        command = [sys.executable, str(SERVER), str(log), str(delay), str(port)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         processes.append(process)
         assert process.stdout is not None
-        return SchemaServer(int(process.stdout.readline()), log)
+        return SchemaServer(int(process.stdout.readline()), log, process)
 
     try:
         yield start

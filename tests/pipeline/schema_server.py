@@ -1,6 +1,6 @@
 """An OpenAI-compatible server that answers every request, by its own content alone, with something that fits the asked-for schema.
 
-Run as a script: `python schema_server.py LOG [DELAY_SECONDS]`. It says its port on standard output. Each request appends `start KEY`
+Run as a script: `python schema_server.py LOG [DELAY_SECONDS [PORT]]`. It says its port on standard output. Each request appends `start KEY`
 and `done KEY HASH_OF_ANSWER` to LOG, the latter only after the answer was written to the socket, so that a test can follow calls over
 several processes and kills. While a file `LOG.hold` is there, no more questions of this log are answered than the number in it, so that
 what a test interrupts is under way then, however slow the machine.
@@ -196,6 +196,6 @@ class Server(ThreadingHTTPServer):
 if __name__ == "__main__":
     Handler.log_path = sys.argv[1]
     Handler.delay = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", int(sys.argv[3]) if len(sys.argv) > 3 else 0), Handler)
     print(server.server_port, flush=True)
     server.serve_forever()

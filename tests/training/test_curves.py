@@ -108,6 +108,22 @@ def test_no_alarm_where_nothing_changes(tmp_path: Path) -> None:
     assert sum(one.over_optimised for one in found) <= 1
 
 
+def test_without_totals_nothing_is_said_of_a_change(tmp_path: Path) -> None:
+    run_of(tmp_path, 0.1, 0.08, -0.05)
+    lines = [HeldOutLine.model_validate_json(line) for line in (tmp_path / HELD_OUT).read_text().splitlines()]
+    empty = [
+        line.model_copy(update={"totals": tuple(one.model_copy(update={"total": None}) for one in line.totals)})
+        for line in lines
+    ]
+    (tmp_path / HELD_OUT).write_text("".join(line.model_dump_json() + "\n" for line in empty))
+    found = parting(tmp_path)
+    assert [words.partition(": ")[2] for words in found.words[:2]] == [
+        "there is no total to compare on held-out cases",
+        "there is no total to compare from step 0 to step 40, on the same cases",
+    ]
+    assert not [words for words in found.words if "changed" in words]
+
+
 def test_the_picture_shows_both_judges(tmp_path: Path) -> None:
     words = write_curves(run_of(tmp_path, 0.1, 0.08, -0.05))
     assert len(words) == 3

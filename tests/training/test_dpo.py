@@ -58,6 +58,17 @@ def test_the_best_replies_become_likelier_than_the_worst(lora: Lora | None, case
     assert all(later > earlier + 0.5 for earlier, later in zip(*margins, strict=True))
 
 
+def test_what_is_computed_before_the_first_step_shows_no_bar_of_examples(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from datasets import are_progress_bars_disabled
+
+    before = are_progress_bars_disabled()
+    run(tiny(tmp_path / "base"), tmp_path / "out", case, epochs=1)
+    assert "Caching reference" not in capsys.readouterr().err
+    assert are_progress_bars_disabled() == before
+
+
 @pytest.mark.parametrize("lora", [pytest.param(None, marks=pytest.mark.slow), LORA])
 def test_a_run_stopped_in_the_middle_ends_with_the_same_weights(lora: Lora | None, case: Case, tmp_path: Path) -> None:
     base = tmp_path / "base"

@@ -9,9 +9,10 @@ import pytest
 
 from group_parts import TopicReward, gone, topic_cases
 from peregrm.errors import FailureBudgetExceeded, ModelAuthError
+from peregrm.models.endpoint import OUTAGE
 from peregrm.records import Case, Failure, Reply
 from peregrm.reward.base import Scored
-from peregrm.training.grpo.gate import OUTAGE, Gate
+from peregrm.training.grpo.gate import Gate
 from peregrm.training.grpo.looped import Looped, OwnLoop
 
 
@@ -121,6 +122,15 @@ async def test_the_budget_counts_what_should_have_a_reward(cases: list[Case]) ->
     await gate.score(cases[0], ["garden"] * 2)
     with pytest.raises(FailureBudgetExceeded, match=r"21 of the last 40 .*unparsable: nobody answers.*same command"):
         gate.check()
+
+
+async def test_replies_without_a_reward_are_counted_by_kind_whatever_the_kind(cases: list[Case]) -> None:
+    kinds = iter(["language", "unparsable", "language"])
+    gate, _ = gate_of(TopicReward(lambda _: gone(next(kinds))))
+    for count in (3, 1, 2):
+        await gate.score(cases[0], ["garden"] * count)
+    assert gate.taken_failures() == {"language": 5, "unparsable": 1}
+    assert gate.taken_failures() == {}
 
 
 async def test_what_lies_far_back_counts_no_more_and_few_replies_are_no_share(cases: list[Case]) -> None:

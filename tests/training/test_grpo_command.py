@@ -18,14 +18,14 @@ import pytest
 from group_parts import WORDS, same_weights, topic_cases
 from peregrm.cli import main
 from peregrm.records import Reply
-from peregrm.store import read_records, write_records
+from peregrm.store import held_alone, read_records, replace_text, write_records
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs trl")
 
 from peregrm.training.careful import last_checkpoint  # noqa: E402
 from peregrm.training.held_out import read_held_out  # noqa: E402
-from peregrm.training.logs import read_log  # noqa: E402
+from peregrm.training.logs import TrainingLog, read_log  # noqa: E402
 from peregrm.training.policies import load_policy  # noqa: E402
 from pipeline.conftest import SchemaServer, servers  # noqa: E402
 from stored_calls import stored_answers  # noqa: E402
@@ -55,7 +55,7 @@ def command(dataset: Path, policy: Path, server: SchemaServer, monkeypatch: pyte
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)
 
-    def run(out: Path, *more: str, **changed: str) -> int:
+    def run(out: Path, *more: str, dataset: Path = dataset, **changed: str) -> int:
         try:
             main(arguments(dataset, policy, server, out, *more, **changed))
         except SystemExit as end:
@@ -184,10 +184,76 @@ def test_what_makes_no_sense_is_refused_before_anything_is_loaded(
         ((), {"max_new_tokens": "512"}, "no room for a prompt"),
         ((), {"reward": "nothing"}, "there is no reward 'nothing'"),
         ((), {"report_to": "wandb"}, "report_to"),
+        ((), {"learning_rate": "0"}, "learning_rate: input should be greater than 0"),
     ):
         assert command(tmp_path / "run", *more, **changed) != 0
         assert named in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_what_it_reports_to_must_be_there_before_anything_is_loaded(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peregrm.pipeline.training._REPORTING", {"trackio": ("no_such_package",)})
+    for more in ((), ("--dry-run",)):
+        assert command(tmp_path / "run", *more, report_to="trackio") == 1
+        assert "--report-to trackio: that is not installed: pip install no_such_package" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_trainings_do_not_work_in_one_folder(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    with held_alone(out):
+        assert command(out) == 1
+    assert "another command is at work here" in capsys.readouterr().err
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize("name", ["ledger.json", "log.jsonl"])
+def test_a_full_disk_names_the_checkpoint_whatever_could_not_be_written(
+    command: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    out = tmp_path / "run"
+
+    def full(write: Callable[..., None]) -> Callable[..., None]:
+        def fails(*given: Any) -> None:
+            if (out / "checkpoints" / "checkpoint-2").exists():
+                raise OSError(28, "No space left on device")
+            write(*given)
+
+        return fails
+
+    if name == "log.jsonl":
+        monkeypatch.setattr(TrainingLog, "_append", full(TrainingLog._append))
+    else:
+        monkeypatch.setattr("peregrm.pipeline.training_folder.replace_text", full(replace_text))
+    assert command(out) == 1
+    told = capsys.readouterr().err
+    assert (
+        f"{out}: a file could not be written: the disk is full. {out / 'checkpoints' / 'checkpoint-2'} stands" in told
+    )
+
+
+def test_why_a_judge_declines_is_in_the_log_and_on_the_console(
+    command: Callable[..., int],
+    make_memory: Callable[..., Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strange = [case.model_copy(update={"language": "de"}) for case in topic_cases(make_memory, 8)]
+    write_records(tmp_path / "strange" / "cases.jsonl", strange)
+    out = tmp_path / "run"
+    assert command(out, dataset=tmp_path / "strange", judge="head", max_steps="1") == 0
+    assert "no reward for 100% (language 8)" in capsys.readouterr().err
+    (line,) = [line for line in read_log(out) if line.kind == "step"]
+    assert line.failures == {"language": 8}
 
 
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
@@ -205,6 +271,41 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
     assert "gives the training reward" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert len(server.starts()) == asked
+
+
+@pytest.mark.slow
+def test_a_judge_that_is_stopped_and_started_again_is_waited_for(
+    command: Callable[..., int], dataset: Path, policy: Path, tmp_path: Path
+) -> None:
+    """Its server is gone in the middle of a step and comes back; then the weights are those of a run in which it was always there."""
+    with servers(tmp_path) as start:
+        server = start()
+        settings = tmp_path / "settings.toml"
+        url = f"http://127.0.0.1:{server.port}/v1"
+        settings.write_text(f'[models.scripted]\nmodel = "scripted"\nbase_url = "{url}"\nretries = 0\n')
+        asked = {"judge": "scripted", "config": str(settings)}
+        assert command(tmp_path / "whole", **asked) == 0
+        half = len(server.starts()) // 2
+        server.log.unlink()
+        server.hold_at(half)
+        run = [sys.executable, "-m", "peregrm.cli", *arguments(dataset, policy, server, tmp_path / "left", **asked)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, text=True)
+        assert process.stderr is not None
+        while len(set(server.starts())) <= half:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.02)
+        server.stop()
+        assert any("training waits up to" in line for line in process.stderr), "until it is said, or the process ends"
+        server.hold_at(None)
+        start(port=server.port)
+        told = process.communicate()[1]
+        assert process.returncode == 0, told
+        assert "the judge answers again" in told
+    ends = [last_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "left")]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    assert same_weights(ends[0], ends[1])
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from group_parts import TINY, Logs, TopicReward, gone, same_weights, train, weights
+from group_parts import TINY, Logs, TopicReward, gone, same_weights, train, warnings_of, weights
 from peregrm.errors import FailureBudgetExceeded, ModelAuthError, TrainingStopped
 from peregrm.records import Case, Failure
 
@@ -82,6 +82,25 @@ def test_a_judge_that_stays_away_stops_the_training_and_nothing_is_made_up(
     again = TopicReward()
     assert train(tmp_path, policy, cases, again, max_steps=6).name == "checkpoint-6"
     assert len(again.totals) == 2 * TINY.replies
+
+
+def test_a_step_without_rewards_makes_no_noise_about_the_figures_it_lacks(
+    policy: Path, cases: list[Case], tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    reward = TopicReward(AwayBetween(3, math.inf))
+    with warnings_of("transformers.integrations.integration_utils") as said:
+        train(
+            tmp_path,
+            policy,
+            cases,
+            reward,
+            max_steps=2,
+            wait_s=0.0,
+            failure_budget=1.0,
+            report_to="tensorboard",
+        )
+    assert said == []
 
 
 def test_a_group_without_rewards_is_left_out_and_the_rest_is_learned_from(

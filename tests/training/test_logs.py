@@ -70,6 +70,18 @@ def test_a_line_holds_what_was_logged_and_is_said(tmp_path: Path) -> None:
     assert "12 judge calls, cost 0.5000" in told
 
 
+def test_why_replies_have_no_reward_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    counts = iter([{"language": 16, "timeout": 1}, {}])
+    log = TrainingLog(tmp_path, said.append, Clock(), failures=lambda: next(counts))
+    log.begin(0)
+    log.add(1, None, 2, LOGS)
+    log.add(1, None, 2, {"held_out/total": 0.5})
+    log.add(2, None, 2, {**LOGS, "peregrm/failed": 0.0})
+    assert "no reward for 12% (language 16, timeout 1)" in said[0]
+    assert [line.failures for line in read_log(tmp_path)] == [{"language": 16, "timeout": 1}, {}, {}]
+
+
 def test_numbers_that_are_none_are_null_and_named(tmp_path: Path) -> None:
     log, said, _ = log_of(tmp_path)
     log.begin(0)

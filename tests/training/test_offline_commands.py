@@ -14,7 +14,7 @@ from offline_parts import BAD, GOOD, WORDS, prompts, same_weights, tiny
 from peregrm.errors import SettingsError
 from peregrm.records import Case, Reply, Reward
 from peregrm.reward.rivals.scalar import Scalar
-from peregrm.store import read_records, write_records
+from peregrm.store import held_alone, read_records, write_records
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs trl")
@@ -22,6 +22,7 @@ pytest.importorskip("trl", reason="training needs trl")
 from peregrm.cli import app  # noqa: E402
 from peregrm.pipeline import training_offline  # noqa: E402
 from peregrm.training.generation import Written, write_replies  # noqa: E402
+from peregrm.training.logs import TrainingLog  # noqa: E402
 from peregrm.training.offline import samples  # noqa: E402
 from peregrm.training.offline.classifier import classifier_of  # noqa: E402
 from peregrm.training.offline.samples import cut_off_samples  # noqa: E402
@@ -169,6 +170,29 @@ def test_given_replies_with_ranks_need_no_judge(dataset: Path) -> None:
     given.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "name a judge" in command("sft", dataset, "other", "--replies", str(given), code=1)
     assert "name a judge" in command("sft", dataset, "other", code=1)
+
+
+@pytest.mark.parametrize("name", ["sft", "dpo"])
+def test_two_trainings_do_not_work_in_one_folder(dataset: Path, name: str) -> None:
+    out = dataset.parent / "out"
+    with held_alone(out):
+        assert "another command is at work here" in command(name, dataset, "out", *judged(dataset), code=1)
+        assert not list(out.iterdir())
+
+
+def test_a_log_that_cannot_be_written_names_the_checkpoint(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = TrainingLog._append
+
+    def full(self: TrainingLog, text: str) -> None:
+        if '"step":3,' in text:
+            raise OSError(28, "No space left on device")
+        write(self, text)
+
+    monkeypatch.setattr(TrainingLog, "_append", full)
+    arguments = (*judged(dataset), "--save-every", "1", "--epochs", "3")
+    told = command("sft", dataset, "out", *arguments, code=1)
+    assert "a file could not be written: the disk is full" in told
+    assert "checkpoint-2 stands" in told
 
 
 def test_a_dry_run_writes_nothing(dataset: Path) -> None:

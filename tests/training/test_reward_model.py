@@ -10,9 +10,10 @@ import pytest
 
 from offline_parts import LORA, WORDS, quiet, same_weights, stopping
 from peregrm.dataset.output.splits import split_users
-from peregrm.errors import InputError
+from peregrm.errors import ArtifactError, InputError
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.rivals.scalar import Scalar
+from peregrm.store import held_alone
 from peregrm.training.offline.preferences import case_of_group, divided
 from peregrm.training.pairs import read_material
 from peregrm.training.policies import Lora, Policy, load_policy
@@ -103,6 +104,11 @@ def test_a_run_stopped_in_the_middle_ends_with_the_same_weights(lora: Lora | Non
     assert same_weights(tmp_path / "whole" / "model", tmp_path / "parts" / "model")
     assert parts.measured == whole.measured
     assert train(tmp_path, tmp_path / "parts", stopping(0), lora=lora) == parts  # nothing is left to do
+
+
+def test_two_trainings_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    with held_alone(tmp_path / "out"), pytest.raises(ArtifactError, match="another command is at work"):
+        train(tmp_path, tmp_path / "out")
 
 
 def test_what_is_too_long_or_no_pair_is_left_out_and_counted(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ from distilled_parts import judge_folder  # noqa: E402
 from offline_parts import WORDS  # noqa: E402
 from people_parts import LETTERS, person  # noqa: E402
 from peregrm.cli import main  # noqa: E402
-from peregrm.errors import InputError, SettingsError  # noqa: E402
+from peregrm.errors import ArtifactError, InputError, SettingsError  # noqa: E402
 from peregrm.pipeline.publish import ExportOptions, save_options  # noqa: E402
 from peregrm.pipeline.reply_files import read_dataset, read_policies  # noqa: E402
 from peregrm.pipeline.training_material import training_cases  # noqa: E402
 from peregrm.pipeline.training_soups import SoupTask, train_soups  # noqa: E402
 from peregrm.settings import load_settings  # noqa: E402
-from peregrm.store import write_records  # noqa: E402
+from peregrm.store import held_alone, write_records  # noqa: E402
 from peregrm.training.offline.samples import SampleSettings  # noqa: E402
 from peregrm.training.policies import Lora, load_policy, save_policy  # noqa: E402
 from peregrm.training.rows import prompt_rows  # noqa: E402
@@ -175,6 +175,15 @@ def test_a_soup_is_made_of_a_dataset_and_goes_on_where_it_was(base: Path, tmp_pa
     assert [Path(path).read_bytes() for path in card.replies] == before
     with pytest.raises(SettingsError, match="another soup"):
         train_soups(SoupTask(source, clusters=1, drawn=drawn), out, (trainer(), trainer()), embedding=LETTERS)
+
+
+def test_two_soups_are_not_made_in_one_folder(tmp_path: Path) -> None:
+    def never(cases: Path, out: Path) -> Path:
+        raise AssertionError("nothing is trained")
+
+    task = SoupTask(dataset(tmp_path / "data"), clusters=2, drawn=SampleSettings())
+    with held_alone(tmp_path / "out"), pytest.raises(ArtifactError, match="another command is at work"):
+        train_soups(task, tmp_path / "out", (never, never), embedding=LETTERS)
 
 
 def test_without_users_to_answer_there_is_no_soup(tmp_path: Path) -> None:

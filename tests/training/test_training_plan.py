@@ -154,9 +154,32 @@ def test_the_command_plans_without_loading_weights(weights: str, tmp_path: Path)
     assert calls["qwen", "criteria"] == found.training.prompts + outside
     assert calls["llama", "judge"] == 5 * found.training.held_out_cases
     assert all(row.cost is None for row in found.calls)
+    assert sum(line.endswith(f"0 flagged ones withheld, {outside} held out") for line in found.told) == 1
     compared = dataclasses.replace(asked, reward=asked.reward.model_copy(update={"reward": "listwise"}))
     alone = dataclasses.replace(compared, held_out=None)
     own = [
         [row for row in plan_group(tmp_path, one, Settings()).calls if row.model == judge] for one in (compared, alone)
     ]
     assert own[0] == own[1], "a judge that compares replies reads no held-out ones"
+
+
+def test_that_a_held_out_judge_has_nobody_to_read_is_known_before(weights: str, tmp_path: Path) -> None:
+    from peregrm.pipeline.publish import ExportOptions, save_options
+    from peregrm.pipeline.training import GroupTraining
+    from peregrm.pipeline.training_plan import plan_group
+    from peregrm.settings import Settings
+    from peregrm.store import write_records
+
+    write_records(tmp_path / "cases.jsonl", many_cases(4, 1))
+    save_options(tmp_path, ExportOptions(shares=(1.0, 0.0, 0.0)))
+    asked = GroupTraining(
+        model=weights,
+        reward=RewardOptions(judges=("qwen@http://127.0.0.1:1/v1",), samples=1),
+        settings=GroupSettings(rollouts=4, batch=2, max_new_tokens=10, setting="generic"),
+        pace=Pace(max_steps=2),
+        held_out="llama@http://127.0.0.1:1/v1",
+    )
+    told = plan_group(tmp_path, asked, Settings()).told
+    assert sum("No held-out case" in line for line in told) == 1
+    alone = plan_group(tmp_path, dataclasses.replace(asked, held_out=None), Settings()).told
+    assert not any("No held-out case" in line for line in alone)

@@ -15,12 +15,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peregrm.errors import InputError, SettingsError
+from peregrm.errors import ArtifactError, InputError, SettingsError
 from peregrm.pipeline.verl_training import check_validation_judge, placed_judge, plan_launch, settings_text
 from peregrm.records import Case
 from peregrm.reward.adapters.common import Unscored, close_scorers
 from peregrm.reward.options import RewardOptions
 from peregrm.settings import Settings, load_settings
+from peregrm.store import held_alone
 from peregrm.training.verl_launch import FILES, Launch, LaunchRows, _yaml, check_launch, make_launch, write_launch
 from verl_parts import judge_at, rows_of
 
@@ -189,6 +190,22 @@ def test_a_launch_with_too_little_or_begun_or_of_no_name_is_refused(case: Case, 
     with pytest.raises(InputError, match="begun"):
         write_launch(tmp_path, rows, launch(), OPTIONS)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_two_commands_do_not_write_into_one_folder(case: Case, tmp_path: Path) -> None:
+    with held_alone(tmp_path), pytest.raises(ArtifactError, match="another command is at work"):
+        write_launch(tmp_path, rows_of(case), launch(), OPTIONS)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo", "ppo", "sft", "dpo", "soups", "verl"])
+def test_policies_are_shown_what_the_papers_is_unless_another_setting_is_asked_for(name: str) -> None:
+    from typer.main import get_command
+
+    from peregrm.cli import app
+
+    (setting,) = [one for one in get_command(app).commands["train"].commands[name].params if one.name == "setting"]  # type: ignore[attr-defined]
+    assert setting.default == "memories"
 
 
 def test_half_a_launch_cannot_be_started(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

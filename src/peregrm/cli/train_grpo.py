@@ -150,7 +150,7 @@ def _group(
         "batch": batch,
         "at_once": at_once or _divisor(rollouts * batch),
         "epochs": epochs,
-        "learning_rate": learning_rate or (1e-5 if lora or (Path(model) / "adapter_config.json").exists() else 1e-6),
+        "learning_rate": _usual_rate(model, lora=lora) if learning_rate is None else learning_rate,
         "kl": kl,
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -168,6 +168,10 @@ def _group(
     asked = GroupTraining(model, options, made_of(GroupSettings, **fields), made_of(Pace, **pace), held_out_judge)
     _warn(options)
     _run(dataset, asked, settings, out, dry_run=dry_run, as_json=json_)
+
+
+def _usual_rate(model: str, *, lora: bool) -> float:
+    return 1e-5 if lora or (Path(model) / "adapter_config.json").exists() else 1e-6
 
 
 def _divisor(replies: int, most: int = 8) -> int:

@@ -221,7 +221,7 @@ def _groups(offline: OfflineTask, fit: dict[str, Any], settings: Settings) -> An
         rollouts=offline.samples.samples,
         batch=fit["batch"],
         epochs=int(fit["epochs"]),
-        learning_rate=fit["learning_rate"] or 1e-5,
+        learning_rate=1e-5 if fit["learning_rate"] is None else fit["learning_rate"],
         max_new_tokens=offline.samples.max_new_tokens,
         temperature=offline.samples.temperature,
         at_once=fit["at_once"],

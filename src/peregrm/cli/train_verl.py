@@ -74,7 +74,7 @@ def verl(
     out: FolderOpt,
     held_out_judge: HeldOutOpt = None,
     reward: RewardOpt = "shared",
-    setting: SettingOpt = "personalized",
+    setting: SettingOpt = "memories",
     nodes: NodesOpt = 1,
     gpus_per_node: GpusOpt = 8,
     tensor_parallel: TensorOpt = 1,

@@ -42,7 +42,7 @@ from peregrm.models.wire import (
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-__all__ = ["EndpointModel"]
+__all__ = ["OUTAGE", "EndpointModel"]
 
 _ASIDE_S = 30.0
 _FIRST_WAIT_S = 0.5
@@ -51,6 +51,22 @@ _CONNECT_S = 10.0
 _PASSING_STATUSES = frozenset({408, 409, 425})
 _NO_KEY = "none"
 _SHORTEST_SECRET = 6
+
+_CONNECTION_WORDS = {
+    "refused": "connection refused; is the server running?",
+    "unknown_host": "unknown host",
+    "tls": "no secure connection; is it http://, or a private certificate?",
+    "reset": "the connection broke before the answer was complete",
+    "connect_timeout": "no connection in time",
+}
+"""What can happen to a connection, by the kind of its failure."""
+
+_SERVER_ERROR = "server_error"
+
+_ABSENT = (ModelUnavailable, ModelRateLimited, ModelTimeout, ModelProtocolError)
+
+OUTAGE = frozenset({*_CONNECTION_WORDS, _SERVER_ERROR, *(error.kind for error in _ABSENT)})
+"""Kinds of failure that pass when the server is back: nobody answers there, or something in between does."""
 
 
 class EndpointModel:
@@ -280,7 +296,7 @@ class EndpointModel:
             limited = ModelRateLimited(f"{where}: 429: too many requests: {said}")
             raise _PassingTrouble(limited, retry_after_s(retry_after))
         if status >= 500 or status in _PASSING_STATUSES:
-            failed = ModelUnavailable(f"{where}: {status}: the server failed: {said}", kind="server_error")
+            failed = ModelUnavailable(f"{where}: {status}: the server failed: {said}", kind=_SERVER_ERROR)
             raise _PassingTrouble(failed, retry_after_s(retry_after))
         feature = refused_feature(text, body) if status in (400, 422) else None
         if feature is not None:
@@ -352,23 +368,20 @@ def _connection_trouble(where: str, error: BaseException) -> Exception:
 
     import aiohttp
 
-    words: dict[type[BaseException] | tuple[type[BaseException], ...], tuple[str, str]] = {
-        ConnectionRefusedError: ("refused", "connection refused; is the server running?"),
-        socket.gaierror: ("unknown_host", "unknown host"),
-        (ssl.SSLError, ssl.CertificateError): ("tls", "no secure connection; is it http://, or a private certificate?"),
-        (ConnectionError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError): (
-            "reset",
-            "the connection broke before the answer was complete",
-        ),
-        TimeoutError: ("connect_timeout", "no connection in time"),
+    kinds: dict[type[BaseException] | tuple[type[BaseException], ...], str] = {
+        ConnectionRefusedError: "refused",
+        socket.gaierror: "unknown_host",
+        (ssl.SSLError, ssl.CertificateError): "tls",
+        (ConnectionError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError): "reset",
+        TimeoutError: "connect_timeout",
     }
     causes = list(_causes(error))
     own = next((cause for cause in causes if isinstance(cause, ModelError)), None)
     if own is not None:  # an older `openai` wraps what is raised while a body is read
         return own
-    for types, (kind, what) in words.items():
+    for types, kind in kinds.items():
         if any(isinstance(cause, types) for cause in causes):
-            return _PassingTrouble(ModelUnavailable(f"{where}: {what}", kind=kind))
+            return _PassingTrouble(ModelUnavailable(f"{where}: {_CONNECTION_WORDS[kind]}", kind=kind))
     if isinstance(error, aiohttp.ClientResponseError):
         return ModelProtocolError(f"{where}: what answers there does not speak HTTP")
     return _PassingTrouble(ModelUnavailable(f"{where}: the connection failed: {one_line(str(causes[-1]))}"))

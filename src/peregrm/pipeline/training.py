@@ -9,6 +9,7 @@ torch, transformers, trl and peft are imported inside.
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from peregrm.errors import InputError, SettingsError
+from peregrm.errors import DependencyError, InputError, SettingsError
 from peregrm.models.base import Model
 from peregrm.models.cache import CallCache
 from peregrm.models.ledger import Ledger
@@ -32,8 +33,9 @@ from peregrm.reward.factory import check_names, open_reward
 from peregrm.reward.options import RewardOptions
 from peregrm.reward.rivals.scalar import PREFIX, Scalar
 from peregrm.settings import Settings
+from peregrm.store import held_alone
 from peregrm.training.generation import stop_at_turns
-from peregrm.training.grpo.checkpoints import written_or_gone
+from peregrm.training.grpo.checkpoints import naming_checkpoint, written_or_gone
 from peregrm.training.grpo.gate import Gate
 from peregrm.training.grpo.looped import Looped, OwnLoop
 from peregrm.training.grpo.settings import GroupSettings, Pace
@@ -43,12 +45,17 @@ from peregrm.training.logs import log_callback, spent_by
 from peregrm.training.policies import Policy, fingerprint, load_policy, save_policy, training_library
 from peregrm.training.rows import PromptRow, prompt_rows
 
-__all__ = ["GroupTraining", "check_training", "train_group"]
+__all__ = ["NO_ROOM_HELD_OUT", "GroupTraining", "cases_told", "check_training", "train_group"]
 
 Say = Callable[[str], None]
 
 _WINDOW_STEPS = 2
 """Steps over whose replies the share without a reward is taken."""
+
+_REPORTING = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",)}
+"""The packages by which a trainer reports, one of which is enough; the first is named to whoever has none."""
+
+NO_ROOM_HELD_OUT = "No prompt of a held-out case has room, so the held-out judge has nothing to read."
 
 
 @dataclass(frozen=True)
@@ -78,36 +85,49 @@ def train_group(dataset: Path, asked: GroupTraining, settings: Settings, *, out:
     Raises:
         SettingsError: The folder holds another run, or the settings do not fit the policy, the reward or this machine.
         InputError: There is nothing to train on, or no prompt fits.
-        TrainingStopped: A checkpoint or the policy could not be written, or the loss is none any more; the last checkpoint stands.
+        ArtifactError: Another command is at work in the folder, or its files are damaged.
+        TrainingStopped: A checkpoint, another file or the policy could not be written, or the loss is none any more; the last checkpoint
+            stands.
         FailureBudgetExceeded: Too many replies had no reward; a checkpoint is kept.
         ModelError: The judge refuses for good, or never answered.
     """
     cases, known = training_cases(dataset), read_dataset(dataset, asked.reward.dimensions)
     for line in check_training(asked, settings):
         say(line)
+    with held_alone(out):
+        return _trained(cases, known, asked, settings, out, say)
+
+
+def _trained(
+    cases: TrainingCases, known: Dataset, asked: GroupTraining, settings: Settings, out: Path, say: Say
+) -> Trained:
     before = begun(out, _run(asked, known, cases, settings))
     if before is not None and before.steps >= steps_asked(asked.settings, asked.pace, before.prompts):
         say(f"{before.policy}: it was trained before, in {before.steps} steps: there is nothing to do")
         return before
-    say(
-        f"{len(cases.train)} cases to train on, {len(cases.withheld)} flagged ones withheld, {len(cases.validation)} held out"
-    )
+    for line in cases_told(cases, asked):
+        say(line)
     training_library("transformers").set_seed(asked.settings.seed)  # an adapter begins at random
     light = asked.settings.lora is not None or _is_adapter(asked.model)
     policy = load_policy(asked.model, lora=asked.settings.lora, precision="auto" if light else "float32")
     rows = _rows(policy, cases.train, asked.settings, say)
-    with _judging(asked, known, settings, out, say) as judging:
+    with _judging(asked, known, settings, out, say) as judging, naming_checkpoint(out / CHECKPOINTS):
         steps = _train(policy, rows, cases, asked, judging, out, say)
     stop_at_turns(policy)
     written_or_gone(out / CHECKPOINTS, lambda: save_policy(policy, out / POLICY), what="the policy")
     done = Trained(steps=steps, prompts=len(rows), policy=str(out / POLICY))
-    finish(out, done)
+    with naming_checkpoint(out / CHECKPOINTS):
+        finish(out, done)
     return done
 
 
 def check_training(asked: GroupTraining, settings: Settings) -> list[str]:
-    """Return what should be known before training; raises `SettingsError` where it cannot be as it was asked for."""
+    """Return what should be known before training.
+
+    Raises `SettingsError` where it cannot be as it was asked for, `DependencyError` where what it is to report to is not installed.
+    """
     check_names([asked.reward.reward])
+    _check_reporter(asked.pace.report_to)
     said: list[str] = []
     if asked.held_out is not None and asked.reward.reward != Scalar.method:
         said += check_other_judge(asked.reward.judges, [asked.held_out], settings)
@@ -118,6 +138,24 @@ def check_training(asked: GroupTraining, settings: Settings) -> list[str]:
             f"{asked.model} is an adapter itself, and that is what is trained: leave out --lora and --rank"
         )
     return said
+
+
+def _check_reporter(name: str) -> None:
+    packages = _REPORTING.get(name, ())
+    if packages and not any(map(importlib.util.find_spec, packages)):
+        raise DependencyError(f"--report-to {name}: that is not installed: pip install {packages[0]}")
+
+
+def cases_told(cases: TrainingCases, asked: GroupTraining) -> list[str]:
+    """Return what there is to train on and to look at, and that a held-out judge has nobody to read where that is so."""
+    told = [
+        f"{len(cases.train)} cases to train on, {len(cases.withheld)} flagged ones withheld, {len(cases.validation)} held out"
+    ]
+    if asked.held_out is not None and not cases.validation:
+        told.append(
+            "No held-out case: the dataset has no users in its validation split, so the held-out judge has nothing to read."
+        )
+    return told
 
 
 def _is_adapter(model: str) -> bool:
@@ -212,7 +250,7 @@ def _train(
         keep_spent()
         judging.gate.check()
 
-    log = log_callback(out, say, spent=lambda: spent_by(judging.ledger))
+    log = log_callback(out, say, spent=lambda: spent_by(judging.ledger), failures=judging.gate.taken_failures)
     trainers: list[Any] = []
 
     def made(trainer: Any) -> None:
@@ -250,7 +288,7 @@ def _held_out(
     say: Say,
 ) -> Any | None:
     """Return the callback by which another judge looks at users who are not trained on; None where there is no such judge or user."""
-    if judging.held_out is None:
+    if judging.held_out is None or not cases.validation:
         return None
     rows = prompt_rows(
         cases.validation,
@@ -259,9 +297,7 @@ def _held_out(
         room=policy.context - asked.settings.max_new_tokens,
     )
     if not rows.rows:
-        say(
-            "No held-out case: the dataset has no users in its validation split, so the held-out judge has nothing to read."
-        )
+        say(NO_ROOM_HELD_OUT)
         return None
 
     def report(means: dict[str, float]) -> None:

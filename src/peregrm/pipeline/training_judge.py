@@ -26,7 +26,7 @@ from peregrm.models.local_judge import Taught, local_name, open_digits
 from peregrm.pipeline.reply_files import read_dataset
 from peregrm.pipeline.scoring import parts_folder
 from peregrm.records import Criteria, Judgement, Part, Reply, Reward
-from peregrm.store import read_records, write_records
+from peregrm.store import held_alone, read_records, write_records
 from peregrm.training.distillation.agreement import measure
 from peregrm.training.distillation.card import DistilledCard, Source, write_card
 from peregrm.training.distillation.lessons import ASPECTS, Judged, Lesson, Lessons, lessons_of, prompts_of
@@ -174,12 +174,18 @@ async def plan_judge(task: JudgeTask) -> JudgePlan:
 async def train_judge(task: JudgeTask, out: Path, tell: Tell = lambda line: None) -> DistilledCard:
     """Teach a judge and measure it on users it has not seen; everything is written to `out`.
 
-    Raises `InputError` and `ArtifactError` where the judgements do not do, `SettingsError` where the model does not or `out` holds another
-    training, `DependencyError` without torch, and what training raises where it cannot go on.
+    Raises `InputError` and `ArtifactError` where the judgements do not do, the latter also where another command is at work in `out`,
+    `SettingsError` where the model does not or `out` holds another training, `DependencyError` without torch, and what training raises
+    where it cannot go on.
     """
     sides = await _sides(task)
     for line in sides.lessons.told():
         tell(line)
+    with held_alone(out):
+        return _taught(task, sides, out, tell)
+
+
+def _taught(task: JudgeTask, sides: _Sides, out: Path, tell: Tell) -> DistilledCard:
     training_library("transformers").set_seed(task.settings.seed)  # an adapter begins at random
     policy = load_policy(task.model, lora=task.lora, precision="float32" if task.lora is None else "auto")
     examples, kept, dropped = examples_of(sides.learned, digit_model(policy))

@@ -24,7 +24,7 @@ from peregrm.pipeline.training_material import training_cases
 from peregrm.records import Part, Record, Reply, content_id
 from peregrm.reward.options import RewardOptions
 from peregrm.settings import Settings
-from peregrm.store import read_records, write_records
+from peregrm.store import held_alone, read_records, write_records
 from peregrm.training.offline.choosing import Choice, Chosen, Ranked, choose
 from peregrm.training.offline.dpo import DPOSettings, Preferred, train_dpo
 from peregrm.training.offline.running import ASKED, POLICY, FitSettings, Fitted, Tell, state_gib, steps_of
@@ -139,10 +139,16 @@ def train_offline(task: OfflineTask, settings: Settings, out: Path, score: Score
 
     Raises:
         SettingsError: The folder holds another training, or the settings do not fit together.
+        ArtifactError: Another command is at work in the folder.
         InputError: Nothing is left to learn from.
         FailureBudgetExceeded: Too many judgements failed; they are written, and asked for again by the same command.
         TrainingStopped: A gradient is not finite, or a checkpoint cannot be written; those before it stand.
     """
+    with held_alone(out):
+        return _trained(task, settings, out, score, tell)
+
+
+def _trained(task: OfflineTask, settings: Settings, out: Path, score: Scorer, tell: Tell) -> Fitted:
     material = _material(task, load_policy)
     tell(f"{material.cases} cases to train on, {material.withheld} flagged ones withheld")
     for line in material.told:

@@ -12,7 +12,7 @@ from peregrm.models.registry import model_name, prices
 from peregrm.pipeline.plan import PlannedCalls, planned_calls
 from peregrm.pipeline.reply_files import Dataset, read_dataset
 from peregrm.pipeline.scoring import give_criteria
-from peregrm.pipeline.training import GroupTraining, check_training
+from peregrm.pipeline.training import NO_ROOM_HELD_OUT, GroupTraining, cases_told, check_training
 from peregrm.pipeline.training_material import training_cases
 from peregrm.records import Case, Part
 from peregrm.reward.base import COMPARING
@@ -28,7 +28,10 @@ __all__ = ["PlannedTraining", "plan_group"]
 
 
 class PlannedTraining(Part):
-    """The training itself, and what judges would be asked at most; `told` is what to know before, and what had no room in the prompts."""
+    """The training itself, and what judges would be asked at most.
+
+    `told` is what to know before: warnings, how many cases are used, withheld and held out, and what had no room in the prompts.
+    """
 
     training: TrainingPlan
     calls: tuple[PlannedCalls, ...]
@@ -54,6 +57,9 @@ def plan_group(dataset: Path, asked: GroupTraining, settings: Settings) -> Plann
         raise InputError(f"{dataset}: no prompt fits the policy ({'; '.join(rows.told())})")
     held_out = cases.validation if asked.held_out is not None else []
     outside = prompt_rows(held_out, policy.tokenizer, setting=asked.settings.setting, room=room)
+    told = [*said, *cases_told(cases, asked), *rows.told()]
+    if held_out and not outside.rows:
+        told.append(NO_ROOM_HELD_OUT)
     plan = plan_training(
         shape_of(policy.model, device="cuda" if training_library("torch").cuda.is_available() else "cpu"),
         rows.rows,
@@ -64,7 +70,7 @@ def plan_group(dataset: Path, asked: GroupTraining, settings: Settings) -> Plann
     )
     judged = [row.case for row in rows.rows], [row.case for row in outside.rows]
     calls = asyncio.run(_calls(asked, known, judged, plan, settings))
-    return PlannedTraining(training=plan, calls=tuple(calls), told=(*said, *rows.told()))
+    return PlannedTraining(training=plan, calls=tuple(calls), told=tuple(told))
 
 
 async def _calls(

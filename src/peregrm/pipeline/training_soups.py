@@ -24,7 +24,7 @@ from peregrm.pipeline.training_material import TrainingCases, training_cases
 from peregrm.pipeline.training_offline import CHOSEN, POLICY, OfflineTask, Scorer, train_offline
 from peregrm.records import Case, Part, Reply, content_id
 from peregrm.settings import Settings
-from peregrm.store import read_records, replace_text, write_records
+from peregrm.store import held_alone, read_records, replace_text, write_records
 from peregrm.training.generation import Written, write_replies
 from peregrm.training.offline.samples import SAMPLES, SampleSettings, cut_off_samples
 from peregrm.training.rows import prompt_rows
@@ -164,14 +164,26 @@ def train_soups(
 ) -> SoupCard:
     """Cluster, train the single adapter and one a cluster, and let soup, single adapter and bare policy answer unseen users.
 
-    Raises `SettingsError` where `out` holds a soup of other clusters, `InputError` where no user is left to answer, and what the trainers
-    raise.
+    Raises `SettingsError` where `out` holds a soup of other clusters, `ArtifactError` where another command is at work there, `InputError`
+    where no user is left to answer, and what the trainers raise.
     """
     cases = training_cases(task.dataset)
     unseen = [*cases.validation, *cases.test]
     if not unseen:
         raise InputError(f"{task.dataset}: no user is left for the soup to answer: all of them are trained on")
-    embedding = embedding or open_embedding()
+    with held_alone(out):
+        return _made(task, cases, unseen, out, trainers, tell, embedding or open_embedding())
+
+
+def _made(
+    task: SoupTask,
+    cases: TrainingCases,
+    unseen: Sequence[Case],
+    out: Path,
+    trainers: tuple[AdapterTrainer, AdapterTrainer],
+    tell: Tell,
+    embedding: Embedding,
+) -> SoupCard:
     strategies = cluster_users(task, cases, embedding)
     _keep(out / STRATEGIES, strategies)
     _keep(out / ASKED, _Asked(drawn=task.drawn, unseen=content_id("cases", [case.id for case in unseen])))

@@ -47,7 +47,7 @@ class LaunchPlan(NamedTuple):
     calls: list[PlannedCalls]
 
 
-def launch_rows(dataset: Path, launch: Launch, setting: Setting = "personalized") -> tuple[LaunchRows, list[str]]:
+def launch_rows(dataset: Path, launch: Launch, setting: Setting = "memories") -> tuple[LaunchRows, list[str]]:
     """Return the prompts of a launch and what a person should know of them.
 
     Raises what `training_cases` and `policy_tokenizer` raise, and `SettingsError` where a reply leaves no room for a prompt.

@@ -67,6 +67,14 @@ def careful(trainer: Any) -> Any:
             folder = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
             replace_text(folder / MARK, "")
 
+        def _issue_warnings_after_load(self, load_result: Any) -> None:
+            """Leave out that a weight is not in a checkpoint which is one with another that is."""
+            state = self.model.state_dict()
+            there = {tensor.data_ptr() for name, tensor in state.items() if name not in load_result.missing_keys}
+            lost = [name for name in load_result.missing_keys if state[name].data_ptr() not in there]
+            if lost or load_result.unexpected_keys:
+                super()._issue_warnings_after_load(load_result)
+
         def _send_telemetry(self) -> None:
             """Tell nobody."""
 

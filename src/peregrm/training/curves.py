@@ -186,10 +186,10 @@ def _below(change: Estimate | None) -> bool:
 def _words(
     first: int, last: int, judge: str, training: Estimate | None, held_out: Estimate | None, same: bool
 ) -> list[str]:
-    of_training = "on held-out cases" if same else "in training, from the first quarter of the steps to the last,"
+    of_training = "on held-out cases" if same else "in training, from the first quarter of the steps to the last"
     lines = [
-        f"training judge: its reward {of_training} changed by {_shown(training)}",
-        f"held-out judge {judge}: its reward changed by {_shown(held_out)} from step {first} to step {last}, on the same cases",
+        _shown("training judge", training, of_training),
+        _shown(f"held-out judge {judge}", held_out, f"from step {first} to step {last}, on the same cases"),
     ]
     if training is None or held_out is None or training.mean is None or held_out.mean is None:
         return [*lines, "whether the judges part cannot be told: one of them has no two figures to compare"]
@@ -212,15 +212,15 @@ def _words(
     return [*lines, told]
 
 
-def _shown(change: Estimate | None) -> str:
+def _shown(judge: str, change: Estimate | None, where: str) -> str:
     if change is None or change.mean is None:
-        return "nothing that could be measured"
+        return f"{judge}: there is no total to compare {where}"
     interval = (
         "no interval"
         if change.low is None or change.high is None
         else f"95 % interval {change.low:+.4f} to {change.high:+.4f}"
     )
-    return f"{change.mean:+.4f} ({interval}; n = {change.n})"
+    return f"{judge}: its reward changed by {change.mean:+.4f} ({interval}; n = {change.n}) {where}"
 
 
 def write_curves(folder: Path) -> list[str]:

@@ -85,7 +85,8 @@ class LogLine(Part):
     """One log of the trainer.
 
     `reward` is the mean over replies that have one, `reward_spread` their standard deviation, `dimensions` the mean score by dimension,
-    0.2 to 1. `coverage`, `failed` and `cut_off` are shares, 0 to 1, `reply_tokens` the mean length of a reply. `kl` is the trainer's
+    0.2 to 1. `coverage`, `failed` and `cut_off` are shares, 0 to 1, `failures` counts replies without a reward since the line
+    before by kind, `reply_tokens` is the mean length of a reply. `kl` is the trainer's
     estimate, in nats a token. `more` holds what else was logged, by the trainer's names.
     """
 
@@ -97,6 +98,7 @@ class LogLine(Part):
     dimensions: dict[str, float | None] = Field(default_factory=dict)
     coverage: float | None = None
     failed: float | None = None
+    failures: dict[str, int] = Field(default_factory=dict)
     kl: float | None = None
     reply_tokens: float | None = None
     cut_off: float | None = None
@@ -151,15 +153,22 @@ class TrainingLog:
         say: Gets one readable line a step.
         clock: Knows where the seconds went.
         spent: Returns what judges were asked in this process.
+        failures: Returns how many replies were left without a reward since it was last asked, by kind.
     """
 
     def __init__(
-        self, folder: Path, say: Callable[[str], None], clock: Clock, spent: Callable[[], Spent] | None = None
+        self,
+        folder: Path,
+        say: Callable[[str], None],
+        clock: Clock,
+        spent: Callable[[], Spent] | None = None,
+        failures: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self.path = folder / LOG
         self._say = say
         self._clock = clock
         self._spent = spent
+        self._failures = failures
         self._before = Spent()
 
     def begin(self, step: int) -> None:
@@ -177,7 +186,7 @@ class TrainingLog:
         """
         line = _line(step, epoch, logs)
         if line.kind == "step":
-            line = line.model_copy(update=self._pace())
+            line = line.model_copy(update={**self._pace(), "failures": self._failures()})
         if self._spent is not None:
             line = line.model_copy(update={"judge": self._before + self._spent()})
         self._append(line.model_dump_json() + "\n")
@@ -208,15 +217,22 @@ class TrainingLog:
                 raise
 
 
-def log_callback(folder: Path, say: Callable[[str], None], *, spent: Callable[[], Spent] | None = None) -> Any:
+def log_callback(
+    folder: Path,
+    say: Callable[[str], None],
+    *,
+    spent: Callable[[], Spent] | None = None,
+    failures: Callable[[], dict[str, int]] = dict,
+) -> Any:
     """Return a callback of transformers that keeps the log of a run in `folder`.
 
-    Its `clock` watches a trainer once there is one: `callback.clock.watch(trainer)`. `spent` is as in `TrainingLog`. Of several
-    processes the first alone writes. A trainer must be set up not to hide losses that are not finite (`logging_nan_inf_filter=False`).
+    Its `clock` watches a trainer once there is one: `callback.clock.watch(trainer)`. `spent` and `failures` are as in `TrainingLog`. Of
+    several processes the first alone writes. A trainer must be set up not to hide losses that are not finite
+    (`logging_nan_inf_filter=False`).
     """
     transformers = training_library("transformers")
     watch = Clock()
-    log = TrainingLog(folder, say, watch, spent)
+    log = TrainingLog(folder, say, watch, spent, failures)
 
     class LogCallback(transformers.TrainerCallback):  # type: ignore[misc, name-defined]
         clock = watch
@@ -289,7 +305,8 @@ def _words(line: LogLine, of: int) -> str:
     parts += [] if line.reward is None else [f"reward {line.reward:.4f}"]
     parts += [f"{name} {value:.3f}" for name, value in line.dimensions.items() if value is not None]
     if line.failed:
-        parts.append(f"no reward for {line.failed:.0%}")
+        kinds = ", ".join(f"{kind} {count}" for kind, count in line.failures.items())
+        parts.append(f"no reward for {line.failed:.0%}" + (f" ({kinds})" if kinds else ""))
     if line.coverage is not None and line.coverage < 1:
         parts.append(f"coverage {line.coverage:.2f}")
     parts += [] if line.kl is None else [f"KL {line.kl:.2g}"]

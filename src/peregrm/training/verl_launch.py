@@ -26,7 +26,7 @@ from peregrm.errors import DependencyError, InputError, SettingsError
 from peregrm.records import Part
 from peregrm.reward.base import COMPARING
 from peregrm.reward.options import RewardOptions
-from peregrm.store import replace_bytes, replace_text, summarise_validation
+from peregrm.store import held_alone, replace_bytes, replace_text, summarise_validation
 from peregrm.text import error_line
 from peregrm.training.policies import context_of, training_library
 from peregrm.training.rows import PromptRow, PromptRows
@@ -208,13 +208,18 @@ def write_launch(
 
     `settings_file` is the text of a `peregrm.toml` that the judges need. Raises `SettingsError` for settings verl could not use,
     `InputError` for too few prompts, for a folder where training has begun or that has a settings file of its own and for one whose name
-    run.sh could not hand on, `DependencyError` without pyarrow.
+    run.sh could not hand on, `ArtifactError` where another command is at work in it, `DependencyError` without pyarrow.
     """
     check_launch(launch, options)
     check_rows(rows, launch)
     folder = folder.resolve()
     if re.search(r"[\x00-\x1f\x7f$]", str(folder)):
         raise InputError(f"{str(folder)!r}: a launch goes into a folder without `$` and control characters in its path")
+    with held_alone(folder):
+        _write(folder, rows, launch, options, settings_file)
+
+
+def _write(folder: Path, rows: LaunchRows, launch: Launch, options: RewardOptions, settings_file: str | None) -> None:
     if (folder / "checkpoints").exists():
         raise InputError(f"{folder}: training has begun in here; write the launch into another folder")
     known = folder / "peregrm.toml"

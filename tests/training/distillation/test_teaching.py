@@ -15,11 +15,12 @@ pytest.importorskip("transformers", reason="training needs transformers")
 import peregrm.cli.train_judge  # noqa: E402, F401
 from distilled_parts import case_of, reply_of, scored_folder, student  # noqa: E402
 from peregrm.cli import main  # noqa: E402
-from peregrm.errors import InputError, SettingsError  # noqa: E402
+from peregrm.errors import ArtifactError, InputError, SettingsError  # noqa: E402
 from peregrm.models.local_judge import LocalJudge, read_taught  # noqa: E402
 from peregrm.pipeline.training_judge import JudgeTask, plan_judge, train_judge  # noqa: E402
 from peregrm.reward.factory import open_reward  # noqa: E402
 from peregrm.reward.options import RewardOptions  # noqa: E402
+from peregrm.store import held_alone  # noqa: E402
 from peregrm.training.distillation.agreement import CONSTANT, STUDENT  # noqa: E402
 from peregrm.training.distillation.card import DistilledCard  # noqa: E402
 from peregrm.training.distillation.teaching import lesson_loss  # noqa: E402
@@ -203,6 +204,11 @@ def test_questions_longer_than_the_model_takes_are_counted(small: Path, tmp_path
     student(tmp_path / "base", context=30)
     with pytest.raises(InputError, match="fits its context"):
         asyncio.run(train_judge(task_of(small, model=str(tmp_path / "base")), tmp_path / "out"))
+
+
+def test_two_trainings_do_not_work_in_one_folder(small: Path, tmp_path: Path) -> None:
+    with held_alone(tmp_path), pytest.raises(ArtifactError, match="another command is at work"):
+        asyncio.run(train_judge(task_of(small), tmp_path))
 
 
 def test_one_user_is_no_material(tmp_path: Path) -> None:

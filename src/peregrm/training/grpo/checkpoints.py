@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from peregrm.errors import TrainingStopped
@@ -16,7 +17,7 @@ from peregrm.text import error_line
 from peregrm.training.careful import last_checkpoint
 from peregrm.training.policies import training_library
 
-__all__ = ["keep_newest", "written_or_gone"]
+__all__ = ["keep_newest", "naming_checkpoint", "written_or_gone"]
 
 _FULL_BYTES = 2**20
 """With less left than this a disk is full: where a write failed, some bytes are always left."""
@@ -38,11 +39,26 @@ def written_or_gone(checkpoints: Path, write: Callable[[], None], what: str = "a
     try:
         write()
     except errors as error:
+        raise _stopped(checkpoints, error, f"{what} could not be written") from error
+
+
+@contextmanager
+def naming_checkpoint(checkpoints: Path) -> Iterator[None]:
+    """Where any other file of a training fails, as a log or a ledger on a full disk, raise `TrainingStopped` as `written_or_gone` does."""
+    try:
+        yield
+    except OSError as error:
         full = _is_full(checkpoints, error)
-        before = last_checkpoint(checkpoints)
-        stands = f"{before} stands: the same command goes on from there" if before else "There is no checkpoint yet"
-        why = "the disk is full" if full else error_line(error)
-        raise TrainingStopped(f"{checkpoints.parent}: {what} could not be written: {why}. {stands}") from error
+        if error.filename is None and not full:  # a connection, not a file
+            raise
+        raise _stopped(checkpoints, error, f"a file could not be {'written' if full else 'read or written'}") from error
+
+
+def _stopped(checkpoints: Path, error: BaseException, what: str) -> TrainingStopped:
+    before = last_checkpoint(checkpoints)
+    stands = f"{before} stands: the same command goes on from there" if before else "There is no checkpoint yet"
+    why = "the disk is full" if _is_full(checkpoints, error) else error_line(error)
+    return TrainingStopped(f"{checkpoints.parent}: {what}: {why}. {stands}")
 
 
 def _is_full(checkpoints: Path, error: BaseException) -> bool:

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from peregrm.errors import FailureBudgetExceeded
+from peregrm.models.endpoint import OUTAGE
 from peregrm.records import Case, Reply
 from peregrm.reward.base import ABSTAINED, RewardModel, Scored
 
-__all__ = ["OUTAGE", "Gate"]
-
-OUTAGE = frozenset({"unavailable", "server_error", "rate_limited", "timeout", "protocol"})
-"""Kinds of failure that pass when the judge is back."""
+__all__ = ["Gate"]
 
 _TRIES = 3
 """For a reply that gets no answer while others do."""
@@ -60,6 +58,7 @@ class Gate:
         self._budget = budget
         self._say = say
         self._pauses_s = pauses_s
+        self._failures: Counter[str] = Counter()
         self._lost: deque[str | None] = deque(maxlen=max(window, _LEAST))
         self._down_since: float | None = None
         self._given_up = False
@@ -85,7 +84,14 @@ class Gate:
         self._lost.extend(map(_loss, scored))
         for one in scored:
             self._without = 0 if one.total is not None else self._without + 1
+            if one.total is None:
+                self._failures["no_total" if one.failure is None else one.failure.kind] += 1
         return scored
+
+    def taken_failures(self) -> dict[str, int]:
+        """Return how many replies were left without a reward since this was last asked, by the kind of their failure, for any reason."""
+        taken, self._failures = self._failures, Counter()
+        return dict(sorted(taken.items()))
 
     async def _again(self, case: Case, replies: Sequence[Reply | str], scored: list[Scored]) -> list[Scored]:
         """Ask about a group until it is scored, or nothing more is to be expected."""

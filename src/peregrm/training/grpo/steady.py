@@ -23,7 +23,7 @@ from peregrm.training.careful import careful
 from peregrm.training.grpo.checkpoints import keep_newest, written_or_gone
 from peregrm.training.policies import training_library
 
-__all__ = ["replies_alone", "steady", "stopper", "without_user_text"]
+__all__ = ["replies_alone", "steady", "stopper", "without_warnings"]
 
 SKIPPED = "skipped_update"
 _KEPT = 2
@@ -47,7 +47,8 @@ def steady(trainer: Any) -> Any:
         """Steps in a row, up to the last one, whose gradient was not finite."""
 
         def _calculate_rewards(self, *arguments: Any, **named: Any) -> Any:
-            with without_user_text(trainer.__module__):
+            # where a reward is missing TRL shows a whole row, what is known of the user included
+            with without_warnings(trainer.__module__):
                 rewards = super()._calculate_rewards(*arguments, **named)
             self.blind = bool(torch.isnan(rewards).all())
             return rewards
@@ -136,8 +137,8 @@ def replies_alone(device: str) -> Iterator[None]:
 
 
 @contextmanager
-def without_user_text(logger: str) -> Iterator[None]:
-    """Keep warnings of a logger to themselves: TRL shows a whole row, what is known of the user included, where a reward is missing."""
+def without_warnings(logger: str) -> Iterator[None]:
+    """Keep the warnings of a logger to themselves."""
     own = logging.getLogger(logger)
 
     def quiet(record: logging.LogRecord) -> bool:

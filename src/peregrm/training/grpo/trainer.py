@@ -24,7 +24,7 @@ from peregrm.training.careful import last_checkpoint
 from peregrm.training.grpo.checkpoints import written_or_gone
 from peregrm.training.grpo.order import prompt_order
 from peregrm.training.grpo.settings import GroupSettings, Pace
-from peregrm.training.grpo.steady import replies_alone, steady, stopper
+from peregrm.training.grpo.steady import replies_alone, steady, stopper, without_warnings
 from peregrm.training.policies import Policy, quietly, save_policy, training_library
 from peregrm.training.ppo import CLIP, with_critic
 from peregrm.training.rows import PromptRow
@@ -33,6 +33,9 @@ __all__ = ["CHECKPOINTS", "REFERENCE", "GroupRun", "steps_asked"]
 
 CHECKPOINTS = "checkpoints"
 REFERENCE = "reference"
+
+_REPORTERS = "transformers.integrations.integration_utils"
+"""Who warns of every figure that a step does not have."""
 
 
 @dataclass
@@ -70,7 +73,7 @@ class GroupRun:
             TrainingStopped: A checkpoint could not be written, gradients kept being not finite, or the policy broke down.
             Exception: What the reward raises, and what `check` raised.
         """
-        with quietly(), replies_alone(self._device()):
+        with quietly(), replies_alone(self._device()), without_warnings(_REPORTERS):
             trainer = self._trainer()
             self.made(trainer)
             checkpoint = last_checkpoint(self.folder / CHECKPOINTS)

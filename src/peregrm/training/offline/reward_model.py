@@ -16,7 +16,7 @@ from peregrm.models.special_tokens import special_tokens
 from peregrm.prompts import prompt_hash
 from peregrm.reward.heads.head import Dataset
 from peregrm.reward.rivals.scalar import PROMPT, shown_ids
-from peregrm.store import read_one, replace_text
+from peregrm.store import held_alone, read_one, replace_text
 from peregrm.training.offline.classifier import Classifier, classifier_of, logits_of, whole_model
 from peregrm.training.offline.preferences import Preference, divided
 from peregrm.training.offline.reward_card import RewardCard, RewardPlan, card_text, measured
@@ -65,9 +65,16 @@ def train_reward_model(
 ) -> RewardCard:
     """Train a reward model on the weights of `policy`, from where a run in `out` stopped; write it to `out/model` and its card beside it.
 
-    `licence` is that of the training data. Raises `InputError` where too little is left to train on or to measure by, and what `finished`
-    and `fit` raise.
+    `licence` is that of the training data. Raises `InputError` where too little is left to train on or to measure by,
+    `ArtifactError` where another command is at work in `out`, and what `finished` and `fit` raise.
     """
+    with held_alone(out):
+        return _trained(policy, material, lora, settings, out, licence, tell)
+
+
+def _trained(
+    policy: Policy, material: Material, lora: Lora | None, settings: FitSettings, out: Path, licence: str, tell: Tell
+) -> RewardCard:
     classifier, train, held_out = _prepared(policy, material, lora, settings)
     adapter = None if lora is None else lora.model_dump(mode="json")
     asked = {"method": "reward", "base": policy.name, "weights": fingerprint(policy.name), "adapter": adapter}

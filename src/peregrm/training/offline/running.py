@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -24,7 +25,7 @@ from peregrm.errors import SettingsError
 from peregrm.records import Part, content_id
 from peregrm.store import read_one, replace_text
 from peregrm.training.careful import careful, last_checkpoint
-from peregrm.training.grpo.checkpoints import written_or_gone
+from peregrm.training.grpo.checkpoints import naming_checkpoint, written_or_gone
 from peregrm.training.logs import log_callback
 from peregrm.training.policies import Policy, quietly, training_library
 
@@ -80,7 +81,8 @@ class FitSettings(Part):
 
     def rate(self, usual: float, *, adapter: bool) -> float:
         """Return the learning rate: that which was asked for, else the usual one of full training, or ten times it for an adapter."""
-        return self.learning_rate or usual * (10 if adapter else 1)
+        usual *= 10 if adapter else 1
+        return usual if self.learning_rate is None else self.learning_rate
 
 
 class Fitted(Part):
@@ -193,14 +195,16 @@ def fit(what: Fit, out: Path, tell: Tell, figures: Callable[[], dict[str, float]
     """Train from the last whole checkpoint, or from the start, to the end; then write weights and result.
 
     `figures` is asked for further figures once training is over, before the weights are written. Raises `TrainingStopped` where a gradient
-    is not finite or the weights cannot be written; the checkpoints before stay as they were.
+    is not finite or something cannot be written; the checkpoints before stay as they were.
     """
     checkpoint = last_checkpoint(out / CHECKPOINTS)
     if checkpoint is not None:
         tell(f"going on from {checkpoint}")
-    trainer = _kept(what.trainer)(**what.arguments, callbacks=[log_callback(out, tell)])
+    with _without_bars():
+        trainer = _kept(what.trainer)(**what.arguments, callbacks=[log_callback(out, tell)])
     trainer.remove_callback(training_library("transformers").PrinterCallback)
-    done = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with naming_checkpoint(out / CHECKPOINTS):
+        done = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     fitted = Fitted(
         steps=trainer.state.global_step,
@@ -210,9 +214,23 @@ def fit(what: Fit, out: Path, tell: Tell, figures: Callable[[], dict[str, float]
         figures=figures(),
     )
     written_or_gone(out / CHECKPOINTS, lambda: what.save(fitted), what="what was trained")
-    replace_text(out / RESULT, fitted.model_dump_json(indent=1) + "\n")
+    with naming_checkpoint(out / CHECKPOINTS):
+        replace_text(out / RESULT, fitted.model_dump_json(indent=1) + "\n")
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     return fitted
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the bars of a trainer that works over its examples before it begins off the console."""
+    datasets = training_library("datasets")
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 @cache
