@@ -198,7 +198,7 @@ def test_every_model_stage_is_asked_of_a_real_server(tmp_path: Path) -> None:
         evidence = (Evidence(session_id=session.session_id, turn=turn, quote=session.turns[turn].text),)
         fields = {"user_id": history.user_id, "type": "direct", "value": "asked for help", "method": "hand"}
         memories = staged.workspace.read("memories.jsonl", Memory)
-        memories = [memory for memory in memories if memory.status == "kept"] or extract_memories(history)
+        memories = [memory for memory in memories if memory.status == "kept"] or extract_memories(history).kept
         if not any(memory.status == "kept" for memory in memories):
             memories = [Memory.model_validate({**fields, "label": "UNMAPPED", "evidence": evidence})]
         write_records(out / "memories.jsonl", memories)

@@ -133,6 +133,7 @@ async def test_what_lacks_its_data_is_left_out_of_all_and_an_error_where_it_was_
     }
     assert run.card.missing == ("human", "stability", "robustness")
     assert "Human agreement: not measured: there are no pairs" in said
+    assert any(line.startswith("Attacks: holds (") for line in said)
     with pytest.raises(InputError, match="human agreement: there are no pairs"):
         await validated(material, tmp_path / "b", "human")
     pairs = (tmp_path / "broken.jsonl",)

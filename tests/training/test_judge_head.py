@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
+from math import log
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from head_parts import WordEmbedder, gold_folder
+from head_parts import STYLES, WordEmbedder, gold_folder
 from peregrm.errors import InputError
 from peregrm.models.heads import SHIPPED_HEAD
 from peregrm.reward.heads.features import NEAR_NAMES, Features
@@ -17,7 +19,16 @@ from peregrm.reward.heads.head import TOTAL, Head, key_of
 from peregrm.reward.heads.tones import tone_names
 from peregrm.training.fitting import Contest, fit_weights, log_loss, table_of
 from peregrm.training.hostile import EMPTY_SEEN, EMPTY_UNSEEN
-from peregrm.training.judge_head import ALL, LONGER_WINS, SHORTER, SWAP, check_place, train_head, write_head
+from peregrm.training.judge_head import (
+    ALL,
+    LONGER_WINS,
+    SHORTER,
+    SWAP,
+    UNSEEN_SOURCE,
+    check_place,
+    train_head,
+    write_head,
+)
 from peregrm.training.pairs import HUMAN_PAIRS, PAIRS, Material, read_material
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -85,6 +96,57 @@ def test_chance_is_what_it_finds_where_nothing_is_planted(tmp_path: Path) -> Non
     assert measured.mean is not None
     assert measured.mean <= 0.75
     assert head.card.users == 12
+
+
+def test_short_replies_of_people_are_not_ordered_by_their_length(tmp_path: Path) -> None:
+    """People prefer warmth a little and length a lot: where the warm reply is the shorter one, warmth is still found."""
+    dice = random.Random(2)
+    rows = []
+    for n in range(160):
+        warm, plain = dice.sample(range(10, 26), 2)
+        a, b = (" ".join(dice.sample([f"word{k}" for k in range(60)], length - 5)) for length in (warm, plain))
+        better = 0.5 + 4 * (log(warm) - log(plain)) + dice.gauss(0, 1) > 0
+        texts = {"a": f"I am so sorry, dear. {a}.", "b": f"It is a plain day. {b}."}
+        rows.append({"id": str(n), "context": f"question {n}", "better": "a" if better else "b", **texts})
+    path = tmp_path / "short.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    head = train_head(read_material([path], by_people=True), WordEmbedder(), "none")  # type: ignore[arg-type]
+    figures = {one.name: one.mean for one in head.card.measured}
+    assert figures[LONGER_WINS] > 0.75  # type: ignore[operator]
+    assert figures[SHORTER] > 0.6  # type: ignore[operator]
+    assert {weights.near[NEAR_NAMES.index("brevity")] for weights in head.outputs[TOTAL]} == {0.0}
+
+
+def test_a_source_is_held_out_with_all_its_pairs(tmp_path: Path) -> None:
+    """Warmth wins by taste; one source puts a mark into its replies and always loses: who never saw its replies knows no mark."""
+    rows = []
+    for n in range(60):
+        kind, plain = STYLES["warmth"][1], "It is a plain day. There is a way here. Somebody said it."
+        marked = "I am so sorry, dear. Zebra zebra so hard. Zebra love and hugs."
+        pairs = ((kind, plain, "warm", "plain"), (kind, marked, "warm", "marked"), (plain, marked, "plain", "marked"))
+        for k, (good, bad, *sources) in enumerate(pairs):
+            meta = dict(zip(("better_source", "worse_source"), sources, strict=True))
+            rows.append({"id": f"{n} {k}", "context": f"it is {n}", "a": good, "b": bad, "better": "a", "meta": meta})
+    path = tmp_path / "sources.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    head = train_head(read_material([path]), WordEmbedder(), "none")  # type: ignore[arg-type]
+    figures = {one.name: one for one in head.card.measured}
+    assert figures[ALL].mean == 1
+    assert {name for name in figures if name.startswith(UNSEEN_SOURCE)} == {
+        UNSEEN_SOURCE,
+        *(f"{UNSEEN_SOURCE}: {name}" for name in ("marked", "plain", "warm")),
+    }
+    held = figures[f"{UNSEEN_SOURCE}: marked"]
+    assert held.n == 120
+    assert held.mean <= 0.5  # type: ignore[operator]
+    assert figures[UNSEEN_SOURCE].n == 360
+
+
+def test_a_file_of_two_sources_leaves_none_to_train_on_without_one(tmp_path: Path) -> None:
+    material = read_material([rows_of(tmp_path / "rows.jsonl", meta={"a_source": "one\x1b", "b_source": "two"})])
+    assert {pair.sources for group in material.groups for pair in group.pairs} == {("one", "two")}
+    head = train_head(material, WordEmbedder(), "none")  # type: ignore[arg-type]
+    assert not [one for one in head.card.measured if one.name.startswith(UNSEEN_SOURCE)]
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from peregrm.errors import (
     InputError,
     SettingsError,
 )
-from peregrm.evaluation.page.card_page import card_markdown, card_page
+from peregrm.evaluation.page.card_page import VERDICT_WORDS, card_markdown, card_page
 from peregrm.evaluation.validity.card import PARTS, Finding, JudgeCard, PartName, Way
 from peregrm.evaluation.validity.cards import CARD, read_card
 from peregrm.evaluation.validity.ratings.files import OWN
@@ -267,7 +267,7 @@ async def _measured(
         _leave_out(part, error, context, asked, left_out)
         say(f"{PARTS[part]}: not measured: {error}")
         return None
-    say(f"{PARTS[part]}: {finding.verdict} ({time.monotonic() - started:.1f} s)")
+    say(f"{PARTS[part]}: {VERDICT_WORDS[finding.verdict]} ({time.monotonic() - started:.1f} s)")
     return finding
 
 

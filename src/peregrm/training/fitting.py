@@ -41,7 +41,8 @@ _LEAST_SCALE = 1e-4
 """What hardly differs between replies is not blown up to a weight that other replies would meet."""
 _NUISANCE = 0.01
 _BREVITY = NEAR_NAMES.index("brevity")
-"""Where enough is said it is 0, so its weight changes no order there and is left to carry what nearly empty replies lack."""
+"""Nearly empty replies are what its weight is left nearly unpenalised for; without any it would stand for the length of short honest
+replies, so it stays 0."""
 _STEPS = 60
 _DIGITS = 6
 
@@ -87,6 +88,8 @@ def fit_weights(
     )  # nearly empty replies would take directions of the embedding for themselves
     rows = space.rows(table)
     differences = rows[better] - rows[worse]
+    if all(contest.kind != "empty" for contest in contests):
+        differences[:, _BREVITY] = 0.0
     scale = np.maximum(np.sqrt((differences**2).mean(axis=0)), _LEAST_SCALE)
     honest = np.array([contest.kind not in _WRITTEN_WORSE for contest in contests])
     lengths = (

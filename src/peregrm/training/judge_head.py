@@ -1,9 +1,11 @@
 """`peregrm train judge-head`: pairs become the file of a head, with the figures it got on users it had not seen.
 
 Users are dealt out to folds by a hash of their ids, so the same input gives the same file. Each fold's weights are fitted without its
-users, with a penalty chosen by cross-validation over the users that are left (nested), and they are what judges those users later. In two
+users, with a penalty chosen by cross-validation over the users that are left (nested), and they are what judges those users later. In three
 places a figure is not wholly blind to its users: the other personas of swaps are mostly of people that the fold was trained on, and heads
-that are not shown the person take the penalty that was chosen over all users, as the weights of the whole do, which judge everybody else.
+that are not shown the person, or no reply of one source, take the penalty that was chosen over all users, as the weights of the whole do,
+which judge everybody else. Where pairs name who wrote their replies, each source is held out in turn: heads fitted on the pairs of other
+users without any reply of that source order the pairs in which it wrote one of the two.
 A reply written for one person must also beat itself under another person's memories: these persona swaps are part of the loss where replies
 say whom they were written for. So must honest replies beat hostile and nearly empty ones (`peregrm.training.hostile`). Figures stand for
 all users, and apart for those whose texts the word lists were written from and for the others. Left out on purpose: early stopping, search
@@ -20,7 +22,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from peregrm.dimensions import EMPATHY
 from peregrm.errors import InputError
 from peregrm.evaluation.statistics import clustered_mean
 from peregrm.models.embeddings import Embedder
@@ -29,13 +30,14 @@ from peregrm.reward.heads.head import TOTAL, Dataset, Head, HeadCard, Measured, 
 from peregrm.reward.heads.tones import WRITTEN_FROM
 from peregrm.store import replace_text
 from peregrm.training.fitting import COMPONENTS, Contest, fit_weights, log_loss, table_of
-from peregrm.training.pairs import LANGUAGE, Group, Material, Pair
+from peregrm.training.pairs import LANGUAGE, Group, Material, Pair, trained_on
 
 __all__ = [
     "FOLDS",
     "HIDDEN",
     "PENALTIES",
     "SWAP",
+    "UNSEEN_SOURCE",
     "Trained",
     "check_place",
     "cross_fit",
@@ -56,10 +58,14 @@ LONGER_WINS = "longer wins (baseline)"
 HIDDEN = "person hidden: "
 """Before the name of a figure that a head got which was trained and asked without the person: what lies in the writing alone."""
 
+UNSEEN_SOURCE = "source not in training"
+"""Pairs of a source whose replies no pair in training held: a figure for each source, and one over all, a pair once for each of its two."""
+
 ALL = "all pairs"
 
 _MOST_SWAPS = 12
-_LEAST_PAIRS = 50
+_MOST_SOURCES = 20
+"""The sources with the most pairs, where there are more."""
 _LENGTH = "features are shares, rates and means; a nuisance term of log length was fitted beside them and is not part of the score"
 
 
@@ -197,6 +203,11 @@ def cross_fit(trained: Trained, output: str = TOTAL) -> tuple[tuple[Weights, ...
 
 def measure(trained: Trained, outputs: dict[str, tuple[Weights, ...]]) -> list[Measured]:
     """Return the accuracies of each user's replies by the fold that did not see them, with intervals clustered by user."""
+    return [one for name, values in _rows(trained, outputs).items() for one in _by_part(name, values)]
+
+
+def _rows(trained: Trained, outputs: dict[str, tuple[Weights, ...]]) -> dict[str, list[tuple[str, float]]]:
+    """Return by name the user of every pair, and 1, 0.5 or 0 as it is ordered rightly, not at all, or wrongly."""
     rows: dict[str, list[tuple[str, float]]] = {}
     scores = {name: [weights.score(trained.table) for weights in each] for name, each in outputs.items()}
     lengths = trained.table.log_words
@@ -220,7 +231,7 @@ def measure(trained: Trained, outputs: dict[str, tuple[Weights, ...]]) -> list[M
             add(SWAP, group.user, given[replies[group.best or 0]], given[other])
         for name, contest, _ in _hostile(made):
             add(name, group.user, given[contest.better], given[contest.worse])
-    return [one for name, values in rows.items() for one in _by_part(name, values)]
+    return rows
 
 
 def _by_part(name: str, values: Sequence[tuple[str, float]]) -> list[Measured]:
@@ -245,13 +256,51 @@ def _measured_blind(trained: Trained, outputs: dict[str, float]) -> list[Measure
         without_person(trained.table),
         trained.folds,
     )
-    users = set(trained.folds)
-    fitted = {}
-    for output, penalty in outputs.items():
-        folds = [{user for user in users if trained.folds[user] != fold} for fold in range(trained.count)]
-        fitted[output] = tuple(_fit(blind, some, output, [penalty])[penalty] for some in (users, *folds))
-    found = [one for one in measure(blind, fitted) if one.name not in (SHORTER, LONGER_WINS)]
+    found = [one for one in measure(blind, _fitted_at(blind, outputs)) if one.name not in (SHORTER, LONGER_WINS)]
     return [one.model_copy(update={"name": f"{HIDDEN}{one.name}"}) for one in found]
+
+
+def _fitted_at(trained: Trained, penalties: dict[str, float]) -> dict[str, tuple[Weights, ...]]:
+    """Return the weights of the whole and of each fold at the penalty that is given for each output."""
+    users = set(trained.folds)
+    folds = [{user for user in users if trained.folds[user] != fold} for fold in range(trained.count)]
+    return {
+        output: tuple(_fit(trained, some, output, [penalty])[penalty] for some in (users, *folds))
+        for output, penalty in penalties.items()
+    }
+
+
+def _measured_by_source(trained: Trained, penalties: dict[str, float]) -> list[Measured]:
+    """Return what heads get on pairs with a reply of a source that was held out; nothing where no pair would be left to train on."""
+    asked = [pair for made in trained.made for pair in made.group.pairs if pair.output in penalties]
+    counts = Counter(source for pair in asked for source in set(pair.sources))
+    found: dict[str, list[tuple[str, float]]] = {}
+    for source in sorted(dict(counts.most_common(_MOST_SOURCES))):
+        without, held = _parted(trained, source)
+        left = {(pair.output, trained.folds[made.group.user]) for made in without.made for pair in made.group.pairs}
+        if all(len({fold for name, fold in left if name == output}) > 1 for output in penalties):
+            found[f"{UNSEEN_SOURCE}: {source}"] = _rows(held, _fitted_at(without, penalties))[ALL]
+    if found:
+        found[UNSEEN_SOURCE] = [one for rows in found.values() for one in rows]
+    return [one for name, rows in found.items() for one in _by_part(name, rows)]
+
+
+def _parted(trained: Trained, source: str) -> tuple[Trained, Trained]:
+    """Return the groups with the pairs without a reply of a source, and with those that have one."""
+    both = [[_part(made, source, held=held) for made in trained.made] for held in (False, True)]
+    without, held = (tuple(made for made in part if made.group.pairs) for part in both)
+    return replace(trained, made=without), replace(trained, made=held)
+
+
+def _part(made: _Made, source: str, *, held: bool) -> _Made:
+    """Return a group with its pairs that have a reply of a source, or with the others, and with the replies of these alone."""
+    pairs = [pair for pair in made.group.pairs if (source in pair.sources) == held]
+    if len(pairs) == len(made.group.pairs):
+        return made
+    places = sorted({place for pair in pairs for place in (pair.better, pair.worse)})
+    moved = [pair._replace(better=places.index(pair.better), worse=places.index(pair.worse)) for pair in pairs]
+    group = replace(made.group, replies=tuple(made.group.replies[place] for place in places), pairs=tuple(moved))
+    return _Made(group, tuple(made.replies[place] for place in places), (), ())
 
 
 def _measured(name: str, values: Sequence[tuple[str, float]], of: Literal["all", "read", "others"]) -> Measured:
@@ -269,13 +318,13 @@ def train_head(
 
     `licence` is that of the training data. Raises `InputError` where fewer than four users are there to be held apart.
     """
-    groups, outputs_wanted = _wanted(material)
+    groups, wanted = trained_on(material)
     trained = featured(groups, embedder, tell)
     if len(trained.folds) < 4:
         raise InputError(f"{len(trained.folds)} users are too few to train on some and measure on others: at least 4")
     outputs: dict[str, tuple[Weights, ...]] = {}
     penalties: dict[str, float] = {}
-    for output in outputs_wanted:
+    for output in wanted:
         tell(f"fitting {output}: {trained.count} folds of {len(trained.folds)} users")
         outputs[output], penalties[output] = cross_fit(trained, output)
     card = HeadCard(
@@ -291,6 +340,7 @@ def train_head(
         measured=(
             *measure(trained, outputs),
             *(_measured_blind(trained, penalties) if any(g.moment.known for g in groups) else ()),
+            *_measured_by_source(trained, penalties),
         ),
         left_out=dict(sorted(material.left_out.items())),
     )
@@ -307,22 +357,6 @@ def train_head(
         outputs=outputs,
         seen={key: fold for key, fold in sorted(seen.items()) if key not in clashes},
     )
-
-
-def _wanted(material: Material) -> tuple[list[Group], list[str]]:
-    counts = Counter(pair.output for group in material.groups for pair in group.pairs)
-    names = [dimension.name for dimension in EMPATHY]
-    unknown = sorted(set(counts) - {TOTAL, *names})
-    if unknown:
-        raise InputError(f"pairs of the dimension {unknown[0]!r}: there are {', '.join(names)}")
-    outputs = names if all(counts[name] >= _LEAST_PAIRS for name in names) else [TOTAL]
-    unused = sum(number for output, number in counts.items() if output not in outputs)
-    if unused:
-        material.leave_out("pairs of other dimensions than the head's outputs", unused)
-    if not sum(counts[output] for output in outputs):
-        raise InputError(f"there are too few pairs of each dimension (at least {_LEAST_PAIRS}) and none without one")
-    groups = [group for group in material.groups if any(pair.output in outputs for pair in group.pairs)]
-    return groups, outputs
 
 
 def _dataset(material: Material, groups: Sequence[Group], place: int, licence: str) -> Dataset:

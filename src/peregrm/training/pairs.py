@@ -2,10 +2,11 @@
 
 Two kinds of files. *Gold* is `gold.jsonl` with `memories.jsonl` beside it, whose ranks order all replies to a case; where the users'
 histories lie beside it too, their sentences are remembered as seen. *Pairs* is JSON Lines, also gzipped, of {id, context, a, b, better,
-gap, user} and, if there, `memories`, `situation`, `language` and `dimension`; `context` is a text or messages, `user` an id or what is
-known. Pairs without a user's id are grouped by their context and by what is known, so that neither is in two folds. A folder is all gold
-files in it, or, without any, all its pairs files. What is not English, by its label or its script, is left out and counted. Who ordered
-the pairs of a file is not known from it: `by_people` says that people did. Left out on purpose: ties, and hostile replies to pairs.
+gap, user} and, if there, `memories`, `situation`, `language`, `dimension` and `meta`, which may name who wrote the replies
+(`better_source`, `worse_source`); `context` is a text or messages, `user` an id or what is known. Pairs without a user's id are grouped by
+their context and by what is known, so that neither is in two folds. A folder is all gold files in it, or, without any, all its pairs
+files. What is not English, by its label or its script, is left out and counted. Who ordered the pairs of a file is not known from it:
+`by_people` says that people did. Left out on purpose: ties, and hostile replies to pairs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import gzip
 import hashlib
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -23,14 +25,16 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from peregrm.dataset.gold import Gold, GoldCase, read_gold
+from peregrm.dimensions import EMPATHY
 from peregrm.errors import InputError
+from peregrm.evaluation.validity.ratings.preferences import sources_of
 from peregrm.reward.base import says_something
 from peregrm.reward.heads.features import MOST_CHARACTERS, MOST_FOREIGN, Known, Moment, foreign_share
 from peregrm.reward.heads.head import TOTAL, content_keys, key_of
 from peregrm.store import summarise_validation
 from peregrm.training.hostile import Hostile, hostile_replies
 
-__all__ = ["GOLD", "HUMAN_PAIRS", "PAIRS", "Group", "Material", "Pair", "Source", "read_material"]
+__all__ = ["GOLD", "HUMAN_PAIRS", "PAIRS", "Group", "Material", "Pair", "Source", "read_material", "trained_on"]
 
 GOLD = "gold.jsonl"
 LANGUAGE = "en"
@@ -38,15 +42,22 @@ PAIRS = "pairs"
 HUMAN_PAIRS = "human pairs"
 """What the pairs of a file are counted under, the latter where people ordered them."""
 
+_LEAST_PAIRS = 50
+_MOST_OF_A_NAME = 60
+
 
 class Pair(NamedTuple):
-    """Which of two replies of a group is better, by their places; `name` is what the pair is counted under."""
+    """Which of two replies of a group is better, by their places; `name` is what the pair is counted under.
+
+    `sources` are who wrote the two, as far as the file says.
+    """
 
     better: int
     worse: int
     name: str
     output: str = TOTAL
     gap: float | None = None
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class _Message(BaseModel):
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
     id: str
     context: str | list[_Message] = Field(min_length=1)
     a: str
@@ -125,6 +136,26 @@ def read_material(paths: Sequence[Path], *, by_people: bool = False) -> Material
     if not any(group.pairs for group in material.groups):
         raise InputError(f"{', '.join(map(str, paths))}: there are no pairs to train on")
     return material
+
+
+def trained_on(material: Material) -> tuple[list[Group], list[str]]:
+    """Return the groups with pairs to train on, and the outputs of the head: each dimension where there are pairs enough, else a total.
+
+    Raises `InputError` for a dimension that is none, and where no output has pairs enough.
+    """
+    counts = Counter(pair.output for group in material.groups for pair in group.pairs)
+    names = [dimension.name for dimension in EMPATHY]
+    unknown = sorted(set(counts) - {TOTAL, *names})
+    if unknown:
+        raise InputError(f"pairs of the dimension {unknown[0]!r}: there are {', '.join(names)}")
+    outputs = names if all(counts[name] >= _LEAST_PAIRS for name in names) else [TOTAL]
+    unused = sum(number for output, number in counts.items() if output not in outputs)
+    if unused:
+        material.leave_out("pairs of other dimensions than the head's outputs", unused)
+    if not sum(counts[output] for output in outputs):
+        raise InputError(f"there are too few pairs of each dimension (at least {_LEAST_PAIRS}) and none without one")
+    groups = [group for group in material.groups if any(pair.output in outputs for pair in group.pairs)]
+    return groups, outputs
 
 
 def _files(path: Path) -> list[Path]:
@@ -246,7 +277,8 @@ def _pairs_group(user: str, moment: Moment, rows: Sequence[tuple[_Row, str]], so
     pairs = []
     for row, better in rows:
         good, bad = (row.a, row.b) if better == "a" else (row.b, row.a)
-        pairs.append(Pair(replies.index(good), replies.index(bad), name, row.dimension or TOTAL, row.gap))
+        places = replies.index(good), replies.index(bad)
+        pairs.append(Pair(*places, name, row.dimension or TOTAL, row.gap, _writers(row, better)))
     known = [key_of("user", row.user) for row, _ in rows if isinstance(row.user, str)]
     texts = [moment.query, *(known_.text for known_ in moment.known)]
     return Group(
@@ -257,6 +289,11 @@ def _pairs_group(user: str, moment: Moment, rows: Sequence[tuple[_Row, str]], so
         pairs=tuple(pairs),
         keys=(*dict.fromkeys(known), key_of("text", moment.query), *content_keys(texts)),
     )
+
+
+def _writers(row: _Row, better: str) -> tuple[str, ...]:
+    named = [source for source in sources_of(row.model_extra or {}, better) if source]
+    return tuple("".join(filter(str.isprintable, source))[:_MOST_OF_A_NAME] for source in named)
 
 
 def _rows(path: Path) -> Iterator[_Row]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from peregrm.evaluation.card_console import print_card
 from peregrm.evaluation.page.card_page import VERDICT_WORDS, card_markdown, card_page
 from peregrm.evaluation.statistics import Estimate
-from peregrm.evaluation.validity.card import PARTS, Figure, Finding, JudgeCard, Table, Way, card_verdict
+from peregrm.evaluation.validity.card import PARTS, Diagram, Figure, Finding, JudgeCard, Table, Way, card_verdict
 from peregrm.records import Usage
 
 HOSTILE = "<script>alert(1)</script> | **bold** `code` \x07"
@@ -107,6 +107,23 @@ def test_references_stand_on_the_axis_of_their_figure() -> None:
     text = card_page(full_card())
     assert text.count('class="against"') == 5
     assert 'aria-label="the same: 0.620 [0.570, 0.670]; the longer reply: 0.58"' in text
+
+
+def test_reliability_diagrams_are_drawn_file_by_file_with_intervals_and_the_diagonal() -> None:
+    points = ((0.75, estimate(0.25, 0.125)), (0.5, estimate(0.5, None)), (0.9, estimate(None)))
+    diagrams = tuple(
+        Diagram(data=data, calibration=calibration, points=points)
+        for data, calibration in ((HOSTILE, "none"), ("other file", "none"), (HOSTILE, "isotonic"))
+    )
+    finding = Finding(part="calibration", verdict="bad", words=("No.",), diagrams=diagrams)
+    text = card_page(full_card().model_copy(update={"findings": (finding,)}))
+    assert text.count('<figure class="figures diagrams">') == 2
+    assert text.count('class="diagonal"') == 3
+    assert text.count('<line class="bar" x1="75.0%" x2="75.0%" y1="87.5%" y2="62.5%"/>') == 3
+    assert text.count('<circle class="dot" cx="50.0%" cy="50.0%"') == 3
+    assert "<h3>as it stands</h3>" in text
+    assert "<h3>after isotonic</h3>" in text
+    assert "<script" not in text
 
 
 def test_the_terminal_shows_what_was_measured_now_and_the_sentence_of_all(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peregrm.evaluation.evaluate import Evaluated, evaluate_rewards
-from peregrm.evaluation.evaluation import Evaluation
+from peregrm.evaluation.evaluation import Evaluation, PolicyScore
 from peregrm.evaluation.page.charts import axis_of, cloud, strip
 from peregrm.evaluation.page.chosen import Material, chosen_cases, ordered_policies, shown_pair
 from peregrm.evaluation.page.page import evaluation_markdown, evaluation_page
@@ -155,6 +155,55 @@ def test_the_best_stands_beside_the_generic_one_and_cases_are_told_by_gain(made:
     assert gained[0].first.reply.policy == "m/good"
     assert [v.judge for v in gained[0].first.verdicts] == list(JUDGES)
     assert gained[0].first.verdicts[0].words[0][0] == "resonation"
+
+
+def alone(evaluation: Evaluation, judge: str) -> Evaluation:
+    """The same with a judge that gives a total alone, ten times as wide as before, and the other way round for one policy."""
+    nothing = Estimate(mean=None, low=None, high=None, n=0, users=0, asked=24)
+
+    def changed(score: PolicyScore) -> PolicyScore:
+        total = dict(score.measures)["total"]
+        assert total.mean is not None
+        own = total.model_copy(update={"mean": 10 * total.mean * (2 if score.policy == "m/generic" else 1)})
+        return score.model_copy(
+            update={"measures": tuple((name, own if name == "total" else nothing) for name, _ in score.measures)}
+        )
+
+    scores = tuple(changed(one) if one.judge == judge else one for one in evaluation.scores)
+    return evaluation.model_copy(update={"scores": scores})
+
+
+def test_the_total_of_a_judge_without_empathy_is_said_to_be_its_own(made: tuple[Evaluation, Material]) -> None:
+    evaluation, material = made
+    formula, own = "total = empathy + 0.5 × (bystander − 1)", "gives no empathy: its total is a score of its own"
+    assert formula in evaluation_page(evaluation, material)
+    assert own not in evaluation_page(evaluation, material)
+    both = evaluation_page(alone(evaluation, JUDGES[1]), material)
+    assert formula in both
+    assert f"small {own}" in both
+    neither = evaluation_page(alone(alone(evaluation, JUDGES[0]), JUDGES[1]), material)
+    assert formula not in neither
+    assert neither.count(own) == 2
+
+
+def test_policies_are_ordered_by_their_place_with_each_judge_whatever_its_scale(
+    made: tuple[Evaluation, Material],
+) -> None:
+    evaluation, _ = made
+    third = "third@http://127.0.0.1:3/v1"
+    more = evaluation.model_copy(
+        update={
+            "judges": (*evaluation.judges, evaluation.judges[0].model_copy(update={"judge": third})),
+            "scores": (
+                *evaluation.scores,
+                *(one.model_copy(update={"judge": third}) for one in evaluation.scores if one.judge == JUDGES[0]),
+            ),
+        }
+    )
+    assert ordered_policies(alone(more, JUDGES[1]))[0] == "m/good"
+    for judge in (*JUDGES, third):
+        more = alone(more, judge)
+    assert ordered_policies(more)[0] == "m/generic"
 
 
 def test_axes_hold_what_is_shown() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimate_parts import holds
+from peregrm.evaluation.validity.calibration_words import calibration_finding, calibrations
 from peregrm.evaluation.validity.human import (
     LONGER,
     PRIOR,
@@ -132,6 +133,17 @@ def test_replies_nobody_rated_speak_against_a_judge_and_never_for_it(judge: Judg
     finding = human_finding([file], [own], [])
     assert finding.verdict == verdict
     assert finding.words[0].endswith("Nobody rated them, so this shows no agreement with people.")
+
+
+@pytest.mark.parametrize(("judge", "verdict", "alone"), [(perfect, "bad", "unknown"), (right_with(0.2), "bad", "bad")])
+def test_replies_nobody_rated_do_not_make_a_judge_calibrated_either(judge: Judge, verdict: str, alone: str) -> None:
+    rated = judged_by(right_with(0.2), make_pairs(random.Random(2), users=40, each=5))
+    file = judged_by(judge, make_pairs(random.Random(1), users=40, each=5))
+    own = file._replace(file=file.file.model_copy(update={"name": OWN}))
+    for files, expected in (([rated, own], verdict), ([own], alone)):
+        finding = calibration_finding(files, calibrations(files, seed=0))
+        assert finding.verdict == expected
+        assert "Nobody rated them, so this shows nothing of people's levels." in " ".join(finding.words)
 
 
 @pytest.mark.slow

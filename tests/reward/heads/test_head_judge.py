@@ -256,6 +256,9 @@ def test_what_is_said_is_measured_on_users_nobody_read(head_file: Path) -> None:
     assert "not measured" in card_words(card.model_copy(update={"measured": ()}))
     rated = figure.model_copy(update={"name": "human pairs"})
     assert "agrees with people in 0.90" in card_words(card.model_copy(update={"measured": (rated,)}))
+    shorter = figure.model_copy(update={"name": "the better one is shorter", "mean": 0.21})
+    said = card_words(card.model_copy(update={"measured": (rated, shorter)}))
+    assert "Where the better reply is the shorter one it finds it in 0.21 [0.80, 0.95] of 40." in said
     unknown = card_words(card.model_copy(update={"measured": (figure.model_copy(update={"name": "pairs"}),)}))
     assert "agrees with people in" not in unknown
     assert "Who ordered the pairs is not stated" in unknown

@@ -10,11 +10,11 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from peregrm.evaluation.page.charts import Axis, Strip, axis_of, strip
+from peregrm.evaluation.page.charts import SHARES, Axis, Strip, Upright, axis_of, strip, uprights
 from peregrm.evaluation.page.templates import rendered
 from peregrm.evaluation.page.wording import counted, criteria_words
 from peregrm.evaluation.report import format_estimate, format_value, plain
-from peregrm.evaluation.validity.card import PARTS, Figure, Finding, JudgeCard, Verdict, card_verdict
+from peregrm.evaluation.validity.card import PARTS, Diagram, Figure, Finding, JudgeCard, Verdict, card_verdict
 
 __all__ = ["VERDICT_WORDS", "card_markdown", "card_page"]
 
@@ -50,9 +50,18 @@ class _Plot(NamedTuple):
     rows: tuple[_Row, ...]
 
 
+class _Drawn(NamedTuple):
+    """A reliability diagram; `points` stand from the left."""
+
+    calibration: str
+    points: tuple[Upright, ...]
+
+
 class _Shown(NamedTuple):
     finding: Finding
     plots: tuple[_Plot, ...]
+    diagrams: dict[str, list[_Drawn]]
+    """By what they are about, in the order of the finding."""
 
 
 def card_page(card: JudgeCard) -> str:
@@ -75,7 +84,8 @@ def _view(card: JudgeCard) -> dict[str, Any]:
         "questions": QUESTIONS,
         "says": VERDICT_WORDS,
         "verdicts": {finding.part: finding.verdict for finding in card.findings},
-        "shown": [_Shown(finding, _plots(finding.figures)) for finding in card.findings],
+        "shown": [_Shown(finding, _plots(finding.figures), _drawn(finding.diagrams)) for finding in card.findings],
+        "shares": SHARES,
         "estimate": format_estimate,
         "value": format_value,
         "plain": plain,
@@ -90,6 +100,13 @@ def _plots(figures: Sequence[Figure]) -> tuple[_Plot, ...]:
     for figure in figures:
         groups.setdefault(_kind(figure), []).append(figure)
     return tuple(_plot(group) for group in groups.values())
+
+
+def _drawn(diagrams: Sequence[Diagram]) -> dict[str, list[_Drawn]]:
+    found: dict[str, list[_Drawn]] = {}
+    for one in diagrams:
+        found.setdefault(one.data, []).append(_Drawn(one.calibration, uprights(one.points, SHARES, SHARES)))
+    return found
 
 
 def _kind(figure: Figure) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from peregrm.evaluation.statistics import Estimate
 
-__all__ = ["Axis", "Dot", "Strip", "axis_of", "cloud", "strip"]
+__all__ = ["SHARES", "Axis", "Dot", "Strip", "Upright", "axis_of", "cloud", "strip", "uprights"]
 
 _MARGIN = 0.06
 
@@ -42,11 +42,23 @@ class Dot(NamedTuple):
     y: float
 
 
+class Upright(NamedTuple):
+    """A point of a cloud with the ends of its upright interval, in percent from the top; None where there is no interval."""
+
+    dot: Dot
+    low: float | None
+    high: float | None
+
+
+SHARES = Axis(0.0, 1.0, (0.0, 0.5, 1.0))
+"""The axis of what lies between nothing and all."""
+
+
 def axis_of(values: Iterable[float | None]) -> Axis:
     """Return an axis that holds all values; one of 0 to 1 where there are none."""
     there = [value for value in values if value is not None]
     if not there:
-        return Axis(0.0, 1.0, (0.0, 0.5, 1.0))
+        return SHARES
     low, high = min(there), max(there)
     room = (high - low) * _MARGIN or max(abs(high), 1.0) * _MARGIN
     return Axis(low - room, high + room, _ticks(low - room, high + room))
@@ -63,6 +75,16 @@ def strip(axis: Axis, estimate: Estimate) -> Strip | None:
 def cloud(points: Sequence[tuple[float, float]], across: Axis, up: Axis) -> tuple[Dot, ...]:
     """Return points of (x, y) on two axes."""
     return tuple(Dot(across.place(x), round(100 - up.place(y), 2)) for x, y in points)
+
+
+def uprights(points: Sequence[tuple[float, Estimate]], across: Axis, up: Axis) -> tuple[Upright, ...]:
+    """Return estimates over the values they were made at, from the left; those without a value are left out."""
+    found = []
+    for x, one in sorted(points, key=lambda point: point[0]):
+        if one.mean is not None:
+            ends = [None if end is None else round(100 - up.place(end), 2) for end in (one.low, one.high)]
+            found.append(Upright(cloud([(x, one.mean)], across, up)[0], ends[0], ends[1]))
+    return tuple(found)
 
 
 def _ticks(low: float, high: float) -> tuple[float, ...]:

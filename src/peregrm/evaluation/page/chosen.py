@@ -55,16 +55,22 @@ class CaseShown(NamedTuple):
 
 
 def ordered_policies(evaluation: Evaluation) -> list[str]:
-    """Return the policies by the mean of their totals over the judges, best first, those without one last."""
-    means: dict[str, list[float]] = defaultdict(list)
-    for score in evaluation.scores:
-        total = dict(score.measures)["total"].mean
-        if total is not None:
-            means[score.policy].append(total)
+    """Return the policies by their mean place within each judge that scored them, best first, those without a score last.
+
+    Totals of different judges stand on different scales, so places are averaged: 0 to 1 from the first to the last, ties share theirs.
+    """
+    places: dict[str, list[float]] = defaultdict(list)
+    for judge in evaluation.judges:
+        found = {one.policy: dict(one.measures)["total"].mean for one in evaluation.scores if one.judge == judge.judge}
+        means = {policy: mean for policy, mean in found.items() if mean is not None}
+        for policy, mean in means.items():
+            above = sum(other > mean for other in means.values())
+            same = sum(other == mean for other in means.values())
+            places[policy].append((above + same / 2) / len(means))
 
     def key(policy: str) -> tuple[bool, float, str]:
-        known = means.get(policy)
-        return (not known, -sum(known) / len(known) if known else 0.0, policy)
+        known = places.get(policy)
+        return (not known, sum(known) / len(known) if known else 0.0, policy)
 
     return sorted((facts.policy for facts in evaluation.policies), key=key)
 

@@ -59,7 +59,7 @@ def evaluation_page(evaluation: Evaluation, material: Material) -> str:
 
 
 def evaluation_markdown(evaluation: Evaluation, material: Material) -> str:
-    """Return the report as Markdown: the same figures and cases, without charts."""
+    """Return the report as Markdown: its main tables, without charts, cases, power and the differences of single dimensions."""
     text = rendered("evaluation.md.jinja", _view(evaluation, material), escape=False)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
@@ -75,6 +75,10 @@ def _view(evaluation: Evaluation, material: Material) -> dict[str, Any]:
         "title": "Evaluation",
         "e": evaluation,
         "label": _labels(judges),
+        "summed": any(_has(evaluation, judge, "empathy") for judge in judges),
+        "alone": [
+            judge for judge in judges if _has(evaluation, judge, "total") and not _has(evaluation, judge, "empathy")
+        ],
         "notes": _notes(evaluation),
         "rows": sorted(evaluation.scores, key=lambda score: place[score.policy]),
         "plots": [_plot(evaluation, order, measure) for measure in ("total", *evaluation.measures[:-1])],
@@ -96,6 +100,11 @@ def _view(evaluation: Evaluation, material: Material) -> dict[str, Any]:
         "some_of": some_of,
         "alpha": _ALPHA,
     }
+
+
+def _has(evaluation: Evaluation, judge: str, measure: str) -> bool:
+    """Tell whether a judge gave a measure to any reply."""
+    return any(dict(one.measures)[measure].n for one in evaluation.scores if one.judge == judge)
 
 
 def _notes(evaluation: Evaluation) -> list[tuple[str, str]]:

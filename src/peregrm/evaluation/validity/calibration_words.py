@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from peregrm.evaluation.report import format_estimate, format_value
 from peregrm.evaluation.validity.calibration import Bin, Calibration, Point, calibrate, sureness
-from peregrm.evaluation.validity.card import Figure, Finding, Table, Verdict
+from peregrm.evaluation.validity.card import Diagram, Figure, Finding, Table, Verdict
 from peregrm.evaluation.validity.human_words import combine, data_words
+from peregrm.evaluation.validity.ratings.files import OWN
 from peregrm.evaluation.validity.ratings.rows import JudgedFile, JudgedPair, JudgedRating, Scores
 
 __all__ = ["calibration_finding", "calibrations", "pair_points", "rating_points"]
@@ -16,6 +17,7 @@ __all__ = ["calibration_finding", "calibrations", "pair_points", "rating_points"
 _LEAST, _POINTS = 0.2, 5.0
 """Empathy is a mean of 1 to 5, divided by 5."""
 
+_OWN = f"{OWN}, pairs"
 _NOTHING = "There were no pairs, ratings or ranked replies to calibrate the judge on."
 
 
@@ -25,7 +27,8 @@ def calibrations(judged: Sequence[JudgedFile], *, seed: int) -> list[Calibration
     for one in judged:
         if one.pairs:
             points = pair_points(one.pairs)
-            found.append(calibrate(points, name=f"{one.file.name}, pairs", pairs=True, asked=len(one.pairs), seed=seed))
+            name = f"{one.file.name}, pairs"
+            found.append(calibrate(points, name=name, pairs=True, asked=len(one.pairs), seed=seed))
         scales: dict[str, list[JudgedRating]] = defaultdict(list)
         for row in one.rated:
             if row.rated.scale.headline:
@@ -66,15 +69,20 @@ def _number(scores: Scores) -> float | None:
 
 
 def calibration_finding(judged: Sequence[JudgedFile], found: Sequence[Calibration]) -> Finding:
-    """Return the finding; `found` is what `calibrations` made of the files `judged`."""
+    """Return the finding; `found` is what `calibrations` made of the files `judged`.
+
+    Replies of known order, which nobody rated, can speak against a judge but not for what its numbers mean to people.
+    """
+    rated = [one for one in found if one.name != _OWN or one.verdict != "good"]
     order: list[Verdict] = ["bad", "doubtful", "good", "unknown"]
     ordered = sorted(found, key=lambda one: order.index(one.verdict))
     return Finding(
         part="calibration",
-        verdict=combine([one.verdict for one in found]),
+        verdict=combine([one.verdict for one in rated]),
         words=tuple(map(_words, ordered)) or (_NOTHING,),
         figures=tuple(figure for one in found for figure in _figures(one)),
-        tables=tuple(table for table in (_errors(found), _diagram(found)) if table.rows),
+        tables=tuple(table for table in (_errors(found), _bins(found)) if table.rows),
+        diagrams=tuple(_diagrams(found)),
         data=tuple(map(data_words, judged)),
         asked=sum(one.asked for one in judged),
         scored=sum(one.scored for one in judged),
@@ -86,10 +94,11 @@ def _words(one: Calibration) -> str:
     before = "has no scale to be read on" if one.error.mean is None else format_estimate(one.error)
     after = ", ".join(f"{format_estimate(each.error)} after {each.method}" for each in one.after)
     share = max((each.explained for each in one.after), key=lambda e: -1.0 if e.mean is None else e.mean)
-    return (
+    said = (
         f"{lead}{one.name}: the judge {one.reason} (calibration error as it stands {before}, {after}; "
         f"calibrated it explains {format_estimate(share)} of the squared error, on users it was not fitted on; n {share.n})."
     )
+    return f"{said} Nobody rated them, so this shows nothing of people's levels." if one.name == _OWN else said
 
 
 def _figures(one: Calibration) -> Iterator[Figure]:
@@ -119,19 +128,27 @@ def _errors(found: Sequence[Calibration]) -> Table:
     )
 
 
-def _diagram(found: Sequence[Calibration]) -> Table:
-    rows = [
-        (one.name, method, *_bin_cells(each))
-        for one in found
-        for method, bins in (("none", one.bins), *((after.method, after.bins) for after in one.after))
-        for each in bins
-    ]
+def _by_method(one: Calibration) -> tuple[tuple[str, tuple[Bin, ...]], ...]:
+    return ("none", one.bins), *((after.method, after.bins) for after in one.after)
+
+
+def _bins(found: Sequence[Calibration]) -> Table:
     return Table(
-        title="Reliability diagram",
+        title="Reliability diagrams in numbers",
         columns=("data", "calibration", "scores from", "to", "mean score", "mean level [95 %]", "n"),
-        rows=tuple(rows),
+        rows=tuple(
+            (one.name, method, *_bin_cells(each)) for one in found for method, bins in _by_method(one) for each in bins
+        ),
         note="All on 0 to 1. For pairs the score is how sure the judge is, the level how often it is right. Calibrated: the diagonal.",
     )
+
+
+def _diagrams(found: Sequence[Calibration]) -> Iterator[Diagram]:
+    for one in found:
+        for method, bins in _by_method(one):
+            if bins:
+                points = tuple((each.score, each.level) for each in bins)
+                yield Diagram(data=one.name, calibration=method, points=points)
 
 
 def _bin_cells(one: Bin) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from peregrm.reward.guards import Guards
 __all__ = [
     "LEAST_COVERAGE",
     "PARTS",
+    "Diagram",
     "Figure",
     "Finding",
     "JudgeCard",
@@ -82,6 +83,20 @@ class Table(Part):
     note: str = ""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Diagram(Part):
+    """A reliability diagram: for every bin of scores their mean and that of the levels, both on 0 to 1, equal where a judge is calibrated.
+
+    `data` names the rows, `calibration` how scores were calibrated before (`none`, or the method).
+    """
+
+    data: str
+    calibration: str
+    points: tuple[tuple[Share, Estimate], ...]
+
+
 class Finding(Part):
     """What one part found out.
 
@@ -95,6 +110,7 @@ class Finding(Part):
     words: tuple[str, ...]
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
+    diagrams: tuple[Diagram, ...] = ()
     data: tuple[str, ...] = ()
     asked: Count = 0
     scored: Count = 0

@@ -27,6 +27,7 @@ _SAID = (
     ("human pairs", "agrees with people"),
     ("pairs", "orders the pairs of its files as they say"),
 )
+_SHORTER = "the better one is shorter"
 _EMPTY = "honest over nearly empty (other kinds)"
 _ODD = re.compile(r"[^\w .,;:()/+-]")
 _MOST_LICENCE = 60
@@ -66,6 +67,8 @@ def card_words(card: HeadCard) -> str:
         return f"{sentence} It was not measured on users it had not seen."
     *before, last = figures
     sentence += f" On {_who(found)} it {', '.join(before)}{' and ' if before else ''}{last}."
+    shorter = found.get(_SHORTER)
+    sentence += f" Where the better reply is the shorter one it finds it in {_share(shorter)}." if shorter else ""
     empty = found.get(_EMPTY)
     sentence += (
         f" It puts an honest reply above a nearly empty one of a kind it was not trained on in {_share(empty)}."

@@ -17,7 +17,7 @@ from peregrm.evaluation.validity.ratings.rows import HumanFile, Pair, messages_o
 from peregrm.histories.base import Row
 from peregrm.records import content_id
 
-__all__ = ["FORMAT", "matches", "read"]
+__all__ = ["FORMAT", "matches", "read", "sources_of"]
 
 FORMAT = "preference pairs"
 _TIES = (None, "", "tie", "equal", "same", "none")
@@ -70,7 +70,7 @@ def _pair(row: Row, name: str, user: str | None, left_out: Counter[str]) -> Pair
     words = [message.model_dump() for message in context]
     a, b = text_of(row, "a"), text_of(row, "b")
     given = row.value.get("id")
-    a_source, b_source = _sources(row.value, better)
+    a_source, b_source = sources_of(row.value, better)
     return Pair(
         id=str(given) if given is not None else content_id("pair", [words, a, b]),
         source=str(row.value.get("dataset") or name),
@@ -94,7 +94,8 @@ def _user(value: object) -> str | None:
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() else None
 
 
-def _sources(value: dict[str, Any], better: str) -> tuple[str | None, str | None]:
+def sources_of(value: dict[str, Any], better: str) -> tuple[str | None, str | None]:
+    """Return who wrote a and b of a row, as far as it says."""
     meta = value.get("meta")
     there = {**(meta if isinstance(meta, dict) else {}), **value}
     sources = [there.get("a_source"), there.get("b_source")]
