@@ -19,7 +19,7 @@ class Progress(Protocol):
     """Whoever shows how far a stage is."""
 
     def start(self, stage: str, total: int) -> None:
-        """A stage of `total` steps begins."""
+        """A stage of `total` steps begins; 0 where the stage `read` does not know yet."""
         ...
 
     def advance(self, stage: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from checkout_parts import amem_at, memoryos_at
 from peregrm.errors import (
     ArtifactError,
     DependencyError,
@@ -21,6 +22,7 @@ from peregrm.errors import (
 )
 from peregrm.memory import MemoryStore, Note, open_store
 from peregrm.memory.embedding import Embeds
+from peregrm.memory.factory import Options, check_place, open_fitting
 from peregrm.memory.foreign import exchanges, folder_name
 from peregrm.memory.letta import LettaStore
 from peregrm.memory.memoryos import MemoryOsStore
@@ -29,116 +31,15 @@ from peregrm.models.scripted import ScriptedModel, ScriptEntry
 
 MakeNote = Callable[..., Note]
 
-AMEM = '''
-import json
-from .llm_controller import LLMController
-from .retrievers import ChromaRetriever
-
-class AgenticMemorySystem:
-    """The calls that the adapter makes, in the shapes of the original."""
-    def __init__(self, model_name="all-MiniLM-L6-v2"):
-        ChromaRetriever(collection_name="memories", model_name=model_name).client.reset()
-        self.retriever = ChromaRetriever(collection_name="memories", model_name=model_name)
-        self.llm_controller = LLMController("openai", "gpt", None)
-        self.memories = {}
-
-    def analyze_content(self, content):
-        print("the user says", content)
-        schema = {"type": "object", "properties": {"context": {"type": "string"}}}
-        wanted = {"type": "json_schema", "json_schema": {"name": "response", "schema": schema}}
-        try:
-            answer = json.loads(self.llm_controller.llm.get_completion("Analyse: " + content, response_format=wanted))
-            return {"keywords": [], "tags": [], "context": answer["context"]}
-        except Exception:
-            return {"keywords": [], "tags": [], "context": "General"}
-
-    def add_note(self, content, time=None, **known):
-        key = f"key{len(self.memories)}"
-        self.memories[key] = type("MemoryNote", (), {"content": content, "context": known.get("context", "General")})()
-        self.retriever.add_document(content, {"content": content}, key)
-        return key
-
-    def search_agentic(self, query, k=5):
-        found = self.retriever.search(query, k)
-        return [{"id": i, "score": d, "is_neighbor": False} for i, d in zip(found["ids"][0], found["distances"][0])]
-
-    def read(self, key):
-        return self.memories.get(key)
-
-    def update(self, key, **fields):
-        self.memories[key].content = fields["content"]
-        self.retriever.delete_document(key)
-        self.retriever.add_document(fields["content"], {}, key)
-        return True
-
-    def delete(self, key):
-        self.retriever.delete_document(key)
-        del self.memories[key]
-        return True
-'''
-
-MEMORYOS = '''
-import json, os
-from pathlib import Path
-from .utils import OpenAIClient, get_embedding
-
-class Memoryos:
-    """The calls that the adapter makes, in the shapes of the original: no deletion, one assistant for all."""
-    def __init__(self, user_id, openai_api_key, data_storage_path, openai_base_url=None, assistant_id="shared", llm_model=""):
-        self.client = OpenAIClient(api_key=openai_api_key)
-        self.file = os.path.join(data_storage_path, "users", user_id, "short_term.json")
-        os.makedirs(os.path.dirname(self.file), exist_ok=True)
-        self.pages = json.loads(Path(self.file).read_text()) if os.path.exists(self.file) else []
-        self.profile = "None"
-        self.retriever = self.short_term_memory = self.user_long_term_memory = self
-
-    def add_memory(self, user_input, agent_response, timestamp=None):
-        print("Memoryos:", user_input)
-        self.pages.append({"user_input": user_input, "agent_response": agent_response, "timestamp": timestamp})
-        with open(self.file, "w") as file:
-            json.dump(self.pages, file)
-        self.profile = self.client.chat_completion(model="m", messages=[{"role": "user", "content": user_input}]) or "None"
-
-    def get_all(self):
-        return self.pages[-2:]
-
-    def get_user_knowledge(self):
-        return [{"knowledge": "knows " + page["user_input"], "timestamp": ""} for page in self.pages[:1]]
-
-    def get_user_profile_summary(self):
-        return self.profile
-
-    def retrieve_context(self, user_query, user_id):
-        query = get_embedding(user_query, model_name="x")
-        near = sorted(self.pages, key=lambda page: -float(query @ get_embedding(page["user_input"])))
-        return {"retrieved_pages": near[:1], "retrieved_user_knowledge": self.get_user_knowledge(),
-                "retrieved_assistant_knowledge": []}
-'''
-
-REFUSES = "raise RuntimeError('the adapter must put its own in place of this')\n"
-
-
-def write_package(folder: Path, **modules: str) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text("")
-    for name, text in modules.items():
-        (folder / f"{name}.py").write_text(text)
-    return folder
-
 
 @pytest.fixture
 def amem_checkout(tmp_path: Path) -> Path:
-    shared = f"class ChromaRetriever:\n    def __init__(self, *a, **k):\n        {REFUSES}"
-    model = f"class LLMController:\n    def __init__(self, *a, **k):\n        {REFUSES}"
-    write_package(tmp_path / "A-mem/agentic_memory", memory_system=AMEM, retrievers=shared, llm_controller=model)
-    return tmp_path / "A-mem"
+    return amem_at(tmp_path)
 
 
 @pytest.fixture
 def memoryos_checkout(tmp_path: Path) -> Path:
-    parts = f"class OpenAIClient:\n    def __init__(self, **k):\n        {REFUSES}\ndef get_embedding(*a, **k):\n    {REFUSES}"
-    write_package(tmp_path / "MemoryOS/memoryos-pypi", memoryos=MEMORYOS, utils=parts)
-    return tmp_path / "MemoryOS"
+    return memoryos_at(tmp_path)
 
 
 def turns(*texts: str, user: str = "ada") -> list[Note]:
@@ -219,6 +120,8 @@ async def test_a_checkout_that_cannot_be_used_is_told(amem_checkout: Path, words
         open_store("memoryos", model=model, embedder=words, at=str(tmp_path))
     with pytest.raises(SettingsError, match="memory only"):
         open_store("amem", tmp_path / "x", model=model, embedder=words, at=str(amem_checkout))
+    with pytest.raises(SettingsError, match="checkout of A-MEM: name it with --memory-at"):
+        open_fitting("amem", Options(model=model, embedder=words))
     file = amem_checkout / "agentic_memory" / "memory_system.py"
     for text, error, what in (
         (
@@ -234,6 +137,36 @@ async def test_a_checkout_that_cannot_be_used_is_told(amem_checkout: Path, words
         with pytest.raises(error, match=what):
             await store.add("ada", TALK)
         await store.aclose()
+
+
+async def test_a_store_is_given_what_it_is_made_from(amem_checkout: Path, words: Embeds, tmp_path: Path) -> None:
+    model, file = ScriptedModel([]), tmp_path / "notes"
+    for name, at in (("amem", str(amem_checkout)), ("letta", "http://127.0.0.1:9"), ("bm25", None)):
+        store = open_fitting(name, Options(file, model, words, at))
+        assert store.capabilities.needs_model == (name == "amem")
+        await store.aclose()
+    with pytest.raises(SettingsError, match="memory only"):
+        open_store("amem", file, model=model, embedder=words, at=str(amem_checkout))
+
+
+@pytest.mark.parametrize(
+    ("names", "at", "message"),
+    [
+        (["letta"], None, "letta needs the URL of a Letta server.*--memory-at"),
+        (
+            ["bm25", "memoryos"],
+            None,
+            "memoryos needs the folder of your checkout of MemoryOS: name it with --memory-at",
+        ),
+        (["amem", "memoryos"], "here", "amem and memoryos want one each"),
+        (["bm25", "mem0"], "here", r"a store of others is \(amem, memoryos, letta\); none was asked for"),
+    ],
+)
+def test_a_place_goes_with_one_store_that_has_one(names: list[str], at: str | None, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        check_place(names, at)
+    check_place(["amem", "bm25"], "here")
+    check_place(["bm25"], None)
 
 
 # MemoryOS

@@ -276,3 +276,36 @@ def test_histories_that_give_no_case_are_said_to(
     ended = here("build", histories, "--model", server.spec, "--memories", "extractive", "-o", tmp_path / "out")
     assert ended.code == 0, ended.stderr
     assert "No case came of these histories. Left out on the way: situations/not_deep 1." in ended.stderr
+    assert "Of 1 personas 1 are not deep enough" in ended.stderr
+    assert "too small" not in ended.stderr
+    for command in ("criteria", "reply", "score", "report", "evaluate"):
+        here(command, tmp_path / "out").failed_with_one_line("there are no cases")
+    here("reply", tmp_path / "out", "-o", tmp_path / "mine.jsonl", "--model", server.spec).failed_with_one_line(
+        "no cases"
+    )
+    assert not (tmp_path / "mine.jsonl").exists()
+
+
+def test_what_would_bring_cases_is_said(tmp_path: Path, here: Callable, server: Any, make_history: Callable) -> None:
+    histories = tmp_path / "short.jsonl"
+    histories.write_text(make_history(turns=["What is the capital of France?"]))
+    none = here(
+        "build", histories, "--model", server.spec, "--memories", "extractive", "--cases", "0", "-o", tmp_path / "0"
+    )
+    assert "No case came of these histories: --cases 0 asks for none" in none.stderr
+    small = here("build", histories, "-o", tmp_path / "embedded")
+    assert "The embedded model is too small to write situations: --model NAME@URL names another." in small.stderr
+
+
+def test_a_language_without_rules_is_said(tmp_path: Path, here: Callable, make_history: Callable) -> None:
+    histories = tmp_path / "de.jsonl"
+    german = "Ich wohne in Hamburg und arbeite als Lehrerin an einer kleinen Schule. Meine Schwester ist auch hier."
+    histories.write_text(make_history(turns=[german]).replace('"language": "en", ', ""))
+    ended = here("build", histories, "--cases", "0", "-o", tmp_path / "out")
+    assert ended.code == 0, ended.stderr
+    assert "none of 1 of 1 histories: the extractive method knows English and Chinese" in ended.stderr
+    assert "(de 1)" in ended.stderr
+    assert "Left out on the way: memories/language 1." in ended.stderr
+    (drop,) = [json.loads(line) for line in (tmp_path / "out" / "memories.dropped.jsonl").read_text().splitlines()]
+    assert (drop["kind"], drop["failed"]) == ("language", False)
+    assert drop["reason"] == "the extractive method knows English and Chinese; the language of this history is de"

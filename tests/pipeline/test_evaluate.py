@@ -7,18 +7,31 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from checkout_parts import amem_at
 from peregrm.evaluation.evaluation import Evaluation
-from peregrm.records import Case, Criteria, Failure, Reply
+from peregrm.memory import foreign
+from peregrm.models.base import Request
+from peregrm.models.cache import CachedModel
+from peregrm.models.ledger import Ledger
+from peregrm.models.scripted import ScriptedModel
+from peregrm.pipeline.answering import _Counting
+from peregrm.records import Case, Criteria, Failure, Message, Reply
 from peregrm.reward.peregrm import PereGRM
 from peregrm.store import read_records, write_records
 
 OF_THE_PROCESS = {"ledger.json", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm"}
+
+
+class OneDirection:
+    def embed(self, texts: Sequence[str]) -> Any:
+        return np.ones((len(texts), 4), dtype=np.float32) / 2
 
 
 def figures(out: Path) -> Evaluation:
@@ -142,6 +155,35 @@ def test_policies_answer_in_their_settings(here: Any, finished: Any, tmp_path: P
     assert "answers were in" not in written.stderr
     again = here(*writing)
     assert f"{len(mine)} answers were in {tmp_path / 'mine.parts' / 'calls.sqlite'}" in again.stderr
+
+
+def test_replies_come_from_a_memory_store_of_others(
+    here: Any, finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "default_embedder", OneDirection)
+    command = ("reply", finished.out, "-o", tmp_path / "mine.jsonl", "--model", finished.server.spec)
+    retrieved = ("--setting", "retrieved", "--memory", "amem")
+    before = len(finished.server.starts())
+    ended = here(*command, "--setting", "generic", *retrieved)
+    ended.failed_with_one_line("amem needs the folder of your checkout of A-MEM: name it with --memory-at")
+    assert len(finished.server.starts()) == before
+    ended = here(*command, *retrieved, "--memory-at", amem_at(tmp_path), "--failure-budget", "1")
+    assert ended.code == 0, ended.stderr
+    assert {reply.policy for reply in read_records(tmp_path / "mine.jsonl", Reply)} == {"scripted/retrieved:amem"}
+    refused = here("evaluate", finished.out, "-o", tmp_path / "figures", "--memory-at", "here")
+    assert refused.code == 2
+    assert "--memory-at say how a --policy is asked" in " ".join(refused.stderr.split())
+
+
+async def test_only_answers_of_earlier_commands_are_told(tmp_path: Path) -> None:
+    async def ask_twice() -> int:
+        with _Counting(tmp_path / "calls.sqlite") as cache:
+            model = CachedModel(ScriptedModel(lambda _: "yes"), cache, Ledger())
+            for _ in range(2):
+                await model.complete(Request(messages=(Message(role="user", content="well?"),), max_tokens=9))
+            return cache.before
+
+    assert [await ask_twice(), await ask_twice()] == [0, 1]
 
 
 def test_judged_by_one_and_then_by_two_is_judged_by_two(here: Any, finished: Any, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import typer
 
 from peregrm.cli.app import app
 from peregrm.cli.benchmark_run import Asked as Models
-from peregrm.cli.benchmark_run import LimitOpt, SeedOpt, run_benchmark
+from peregrm.cli.benchmark_run import LimitOpt, RaterOpt, SeedOpt, check_answers, run_benchmark
 from peregrm.cli.common import say, settings_of, with_bars
-from peregrm.cli.options import BudgetOpt, ConfigOpt, DryOpt, JsonOpt, JudgeOpt, ModelOpt
+from peregrm.cli.options import BudgetOpt, ConfigOpt, DryOpt, JsonOpt, ModelOpt
 from peregrm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def alpsbench(
     data: DataOpt,
     task: TaskOpt = 1,
     model: ModelOpt = None,
-    judge: JudgeOpt = None,
+    judge: RaterOpt = None,
     method: MethodOpt = None,
     limit: LimitOpt = None,
     seed: SeedOpt = 0,
@@ -112,6 +112,7 @@ def _extraction(asked: _Asked) -> None:
     from peregrm.evaluation.benchmarks.common import choose
 
     methods = _methods(asked)
+    check_answers([asked.model or asked.settings.run.model] if MODEL in methods else [])
     packets = read_packets(asked.data)
     if asked.limit is not None:
         packets = choose(

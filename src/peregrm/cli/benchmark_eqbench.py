@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from peregrm.cli.benchmark import benchmarks, judge_reasons
-from peregrm.cli.benchmark_run import Asked, DataDirOpt, FolderOpt, LimitOpt, SeedOpt, run_benchmark
+from peregrm.cli.benchmark_run import Asked, DataDirOpt, FolderOpt, LimitOpt, RaterOpt, SeedOpt, run_benchmark
 from peregrm.cli.common import say, settings_of
-from peregrm.cli.options import BudgetOpt, ConfigOpt, DryOpt, JsonOpt, JudgeOpt, ModelOpt
+from peregrm.cli.options import BudgetOpt, ConfigOpt, DryOpt, JsonOpt, ModelOpt
 from peregrm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ TokensOpt = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest rep
 def eqbench3(
     data: DataDirOpt,
     model: ModelOpt = None,
-    judge: JudgeOpt = None,
+    judge: RaterOpt = None,
     against: AgainstOpt = None,
     recompute: RecomputeOpt = False,
     limit: LimitOpt = None,

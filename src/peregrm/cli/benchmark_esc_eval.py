@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from peregrm.cli.benchmark import benchmarks, judge_reasons
-from peregrm.cli.benchmark_run import Asked, DataDirOpt, FolderOpt, LimitOpt, SeedOpt, run_benchmark
+from peregrm.cli.benchmark_run import Asked, DataDirOpt, FolderOpt, LimitOpt, RaterOpt, SeedOpt, run_benchmark
 from peregrm.cli.common import settings_of
-from peregrm.cli.options import BudgetOpt, ConfigOpt, DryOpt, JsonOpt, JudgeOpt, ModelOpt
+from peregrm.cli.options import BudgetOpt, ConfigOpt, DryOpt, JsonOpt, ModelOpt
 from peregrm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ RoundsOpt = Annotated[int, typer.Option("--rounds", min=1, max=20, help="Turns o
 def esc_eval(
     data: DataDirOpt,
     model: ModelOpt = None,
-    judge: JudgeOpt = None,
+    judge: RaterOpt = None,
     seeker: SeekerOpt = None,
     language: LanguageOpt = "both",
     rounds: RoundsOpt = 5,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peregrm.cli.benchmark import benchmarks, judge_reasons
-from peregrm.cli.benchmark_run import Asked, DataDirOpt, FolderOpt, LimitOpt, SeedOpt, run_benchmark
+from peregrm.cli.benchmark_run import Asked, DataDirOpt, FolderOpt, LimitOpt, RaterOpt, SeedOpt, run_benchmark
 from peregrm.cli.common import settings_of
-from peregrm.cli.options import BudgetOpt, ConfigOpt, DryOpt, JsonOpt, JudgeOpt, ModelOpt
+from peregrm.cli.options import BudgetOpt, ConfigOpt, DryOpt, JsonOpt, ModelOpt
 
 if TYPE_CHECKING:
     from peregrm.evaluation.benchmarks.common import Outcome
@@ -23,7 +23,7 @@ __all__: list[str] = []
 def heartbench(
     data: DataDirOpt,
     model: ModelOpt = None,
-    judge: JudgeOpt = None,
+    judge: RaterOpt = None,
     limit: LimitOpt = None,
     seed: SeedOpt = 0,
     failure_budget: BudgetOpt = None,

@@ -6,13 +6,14 @@ a stop.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from peregrm.cli.common import say, with_bars
+from peregrm.errors import SettingsError
 
 if TYPE_CHECKING:
     from peregrm.evaluation.benchmarks.common import Outcome
@@ -21,11 +22,25 @@ if TYPE_CHECKING:
     from peregrm.models.ledger import Ledger
     from peregrm.settings import Settings
 
-__all__ = ["Asked", "DataDirOpt", "FolderOpt", "LimitOpt", "SeedOpt", "Work", "run_benchmark"]
+__all__ = [
+    "Asked",
+    "DataDirOpt",
+    "FolderOpt",
+    "LimitOpt",
+    "RaterOpt",
+    "SeedOpt",
+    "Work",
+    "check_answers",
+    "run_benchmark",
+]
 
 DataDirOpt = Annotated[Path, typer.Option("--data", help="Folder with the benchmark's own files.")]
 FolderOpt = Annotated[
     Path, typer.Option("--out", "-o", help="Folder of result, items and call cache; the same command goes on there.")
+]
+RaterOpt = Annotated[
+    str | None,
+    typer.Option("--judge", help="The judge, named like --model. Default: the model, embedded where none is named."),
 ]
 LimitOpt = Annotated[int | None, typer.Option("--limit", min=1, help="Only N items, spread and drawn by the seed.")]
 SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Draws the items of --limit and whatever else is drawn.")]
@@ -50,8 +65,10 @@ class Asked(NamedTuple):
 def run_benchmark(asked: Asked, work: Work) -> None:
     """Run `work`, or plan it where that is asked for.
 
-    Raises `FailureBudgetExceeded`, once everything is written and printed, where too many answers of models could not be used.
+    Raises what `check_answers` raises, before anything is opened, and `FailureBudgetExceeded`, once everything is written and printed,
+    where too many answers of models could not be used.
     """
+    check_answers(asked.specs)
     if asked.dry_run:
         _print_plan(asked, work)
         return
@@ -66,6 +83,19 @@ def run_benchmark(asked: Asked, work: Work) -> None:
     _write(asked.out, outcome)
     _print(asked, outcome, ledger, time.monotonic() - started)
     _check_budget(asked, outcome)
+
+
+def check_answers(specs: Iterable[str]) -> None:
+    """Raise `SettingsError` for a judge of replies that answers no other question, where a language model is wanted."""
+    from peregrm.models.heads import is_head
+    from peregrm.models.local_judge import is_local
+
+    for spec in specs:
+        if is_head(spec) or is_local(spec):
+            raise SettingsError(
+                f"{spec} judges replies by the criteria of a case and answers nothing else: a benchmark asks its own questions, so name a "
+                "language model with --model and --judge"
+            )
 
 
 async def _with_models(asked: Asked, ledger: Ledger, work: Work, bars: Progress) -> Outcome:

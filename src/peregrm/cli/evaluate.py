@@ -20,6 +20,7 @@ from peregrm.cli.options import (
     DryOpt,
     JsonOpt,
     JudgeTemperatureOpt,
+    MemoryAtOpt,
     ModelOpt,
     SamplesOpt,
 )
@@ -62,6 +63,7 @@ def evaluate(
     ] = None,
     setting: SettingOpt = None,
     memory: MemoryOpt = None,
+    memory_at: MemoryAtOpt = None,
     samples: SamplesOpt = None,
     judge_temperature: JudgeTemperatureOpt = None,
     criteria: CriteriaOpt = None,
@@ -77,10 +79,13 @@ def evaluate(
     from peregrm.pipeline.asked import reward_options
     from peregrm.pipeline.criteria_files import criteria_name
     from peregrm.pipeline.evaluating import Wanted
+    from peregrm.pipeline.finish import check_cases
     from peregrm.pipeline.reply_files import read_dataset, read_policies
 
-    if not policy and (setting or memory):
-        raise typer.BadParameter("--setting and --memory say how a --policy is asked", param_hint="--policy")
+    if not policy and (setting or memory or memory_at):
+        raise typer.BadParameter(
+            "--setting, --memory and --memory-at say how a --policy is asked", param_hint="--policy"
+        )
     settings = settings_of(
         config,
         samples=samples,
@@ -89,6 +94,7 @@ def evaluate(
         seed=seed,
         failure_budget=failure_budget,
     )
+    check_cases(dataset)
     known = read_dataset(dataset, dimensions)
     folder = dataset if dataset.is_dir() else dataset.parent
     files = replies or ([] if policy else [folder / "replies.jsonl"])
@@ -97,7 +103,9 @@ def evaluate(
         replies=read_policies(files, known.cases),
         options=reward_options(settings, judge, "shared", dataset).model_copy(update={"dimensions": dimensions}),
         criteria_file=folder / f"{criteria_name(dimensions)}.jsonl",
-        policies=policy_specs(policy or [], setting or ["generic", "personalized"], memory or []) if policy else (),
+        policies=policy_specs(policy, setting or ["generic", "personalized"], memory or [], memory_at)
+        if policy
+        else (),
         histories=histories_beside(dataset) if policy else {},
     )
     _evaluate(wanted, settings, out, dry_run=dry_run, as_json=json_)
@@ -138,6 +146,7 @@ def reply(
     model: ModelOpt = None,
     setting: SettingOpt = None,
     memory: MemoryOpt = None,
+    memory_at: MemoryAtOpt = None,
     failure_budget: BudgetOpt = None,
     config: ConfigOpt = None,
     dry_run: DryOpt = False,
@@ -145,17 +154,20 @@ def reply(
 ) -> None:
     """Write replies to each case: the run's generic and personalized ones, or with --out those of any policy and setting."""
     if out is None:
-        if setting or memory:
+        if setting or memory or memory_at:
             raise typer.BadParameter("name the file for replies in other settings", param_hint="--out")
         run_stage("reply", dataset, {"model": model}, failure_budget, config, dry_run=dry_run, as_json=json_)
         return
     from peregrm.pipeline.answering import answer_to_file, histories_beside, plan_answers, policy_specs
     from peregrm.pipeline.asked import policy_model
+    from peregrm.pipeline.finish import check_cases
     from peregrm.pipeline.reply_files import read_dataset
     from peregrm.pipeline.scoring import parts_folder
 
     settings = settings_of(config, model=model, failure_budget=failure_budget)
-    specs = policy_specs([policy_model(settings, dataset)], setting or ["generic", "personalized"], memory or [])
+    asked = [policy_model(settings, dataset)]
+    specs = policy_specs(asked, setting or ["generic", "personalized"], memory or [], memory_at)
+    check_cases(dataset)
     cases = list(read_dataset(dataset).cases.values())
     histories, folder = histories_beside(dataset), parts_folder(out)
     if dry_run:

@@ -72,6 +72,7 @@ def run(told: Building, samples: SamplesOpt = None, show: ShowOpt = 2) -> None:
     _execute(told.out, asked, settings, [*BUILD_STAGES, *SCORE_STAGES], told.engine)
     _publish(told.out, asked)
     _print_report(told.out, asked, cards, as_json=told.json, show=show)
+    _say_why_no_case(told.out, asked)
 
 
 @app.command()
@@ -88,7 +89,7 @@ def build(told: Building) -> None:
     _execute(told.out, asked, settings, BUILD_STAGES, told.engine)
     _publish(told.out, asked)
     _print_counts(told.out, as_json=told.json)
-    _say_why_no_case(told.out)
+    _say_why_no_case(told.out, asked)
 
 
 _STAGES = {
@@ -144,9 +145,13 @@ def run_stage(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Run one stage over the files of a run; a flag that was not given is None and stays as the run was told before."""
+    """Run one stage over the files of a run; a flag that was not given is None and stays as the run was told before.
+
+    Raises `InputError` where a stage after the cases finds none.
+    """
     from peregrm.dataset.output.table import FOLDER
     from peregrm.pipeline.build import BUILD_STAGES
+    from peregrm.pipeline.finish import check_cases
     from peregrm.pipeline.job import stage_named
     from peregrm.pipeline.score import SCORE_STAGES
     from peregrm.pipeline.session import load_config
@@ -162,6 +167,8 @@ def run_stage(
     settings = settings_of(config, **{**before, **said}, failure_budget=failure_budget)
     asked = kept.model_copy(update=_of_settings(settings))
     stage = stage_named((*BUILD_STAGES, *SCORE_STAGES), name) if isinstance(name, str) else name
+    if stage not in BUILD_STAGES:
+        check_cases(directory)
     if dry_run:
         _print_plan(asked, settings, as_json=as_json, purposes=stage.purposes)
         return
@@ -186,10 +193,12 @@ def report(
 ) -> None:
     """Write and print the report of a run from its files; no model is asked."""
     from peregrm.evaluation.validity.cards import checked_places
+    from peregrm.pipeline.finish import check_cases
     from peregrm.pipeline.session import load_config
 
-    cards = checked_places(settings_of(config).run.cards)
-    _print_report(directory, load_config(directory), cards, as_json=json_, show=show)
+    cards, asked = checked_places(settings_of(config).run.cards), load_config(directory)
+    check_cases(directory)
+    _print_report(directory, asked, cards, as_json=json_, show=show)
 
 
 def _of_settings(settings: Settings) -> dict[str, Any]:
@@ -290,8 +299,8 @@ def _print_counts(out: Path, *, as_json: bool) -> None:
         typer.echo(f"{count:6} {out / name}")
 
 
-def _say_why_no_case(out: Path) -> None:
-    """Where no case came of a build, say what was left out on the way."""
+def _say_why_no_case(out: Path, asked: RunConfig) -> None:
+    """Where no case came of a build, say what was left out on the way and what would bring some."""
     from peregrm.dataset.output.counts import count_reasons
     from peregrm.pipeline.publish import read_build
     from peregrm.store import Workspace
@@ -300,10 +309,19 @@ def _say_why_no_case(out: Path) -> None:
     if cases:
         return
     reasons = [f"{one.stage}/{one.kind} {one.n}" for one in count_reasons(records)]
-    say(
-        f"No case came of these histories. Left out on the way: {', '.join(reasons) or 'nothing; there was nothing to build on'}. "
-        f"{out}/*.dropped.jsonl have the reasons in full."
-    )
+    shallow = sum(not persona.is_deep for persona in records.personas)
+    lines = [
+        "No case came of these histories"
+        + ("." if asked.cases else ": --cases 0 asks for none, --gold brings hand-written ones."),
+        f"Left out on the way: {', '.join(reasons) or 'nothing'}. {out}/*.dropped.jsonl have the reasons in full.",
+        f"Of {len(records.personas)} personas {shallow} are not deep enough to write situations for."
+        if shallow
+        else "",
+        "The embedded model is too small to write situations: --model NAME@URL names another."
+        if asked.model == "embedded" and asked.cases
+        else "",
+    ]
+    say(" ".join(filter(None, lines)))
 
 
 def _print_report(out: Path, asked: RunConfig, cards: Sequence[Path], *, as_json: bool, show: int) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "LengthLimitOpt",
     "LengthOpt",
     "MemoriesOpt",
+    "MemoryAtOpt",
     "ModelOpt",
     "OutOpt",
     "ParrotOpt",
@@ -133,6 +134,13 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="Print the result as JSON.
 ShowOpt = Annotated[int, typer.Option("--show", min=0, help="How many cases to print in full.")]
 DimensionsOpt = Annotated[
     str, typer.Option("--dimensions", help="empathy, politeness, humour, or a TOML file that defines others.")
+]
+MemoryAtOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-at",
+        help="Where the store amem or memoryos (folder of your checkout) or letta (URL of your server) is.",
+    ),
 ]
 LengthLimitOpt = Annotated[
     int | None, typer.Option("--length-limit", min=1, help="Tokens of a reply that cost nothing. Default: 768.")

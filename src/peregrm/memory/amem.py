@@ -61,7 +61,8 @@ class AMemStore:
     """
 
     name: ClassVar[str] = "amem"
-    needs_model: ClassVar[bool] = True
+    opened_with: ClassVar[frozenset[str]] = frozenset({"model", "embedder", "at"})
+    place: ClassVar[str] = f"the folder of your checkout of {_PROJECT}"
 
     def __init__(self, model: Model, checkout: Path, *, embedder: Embeds | None = None) -> None:
         folder = find_package(checkout, ("agentic_memory", "."), "memory_system.py", _PROJECT)
@@ -80,7 +81,7 @@ class AMemStore:
         """Open the store as the options say. Raises `SettingsError` where they name no model, no checkout, or a file to keep notes in."""
         if options.path is not None:
             raise SettingsError("the memory store amem keeps its notes in memory only: leave the file out")
-        model, checkout = needed(options, cls.name, f"the folder of your checkout of {_PROJECT}")
+        model, checkout = needed(options, cls.name, cls.place)
         return cls(model, Path(checkout), embedder=options.embedder)
 
     async def add(self, user_id: str, notes: Sequence[Note]) -> Added:

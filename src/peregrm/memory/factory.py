@@ -1,11 +1,13 @@
 """From a name to a memory store: what `--memory` and `--store` accept.
 
-A store's module is imported when it is opened. A new store is one line in `STORES` and a class with `open(Options)`. Left out on
-purpose: stores of other packages by entry point; whoever has one builds it and hands it over as a `MemoryStore`.
+A store's module is imported when it is opened. A new store is one line in `STORES` and a class with `open(Options)`, which says in
+`opened_with` what parts of the options it is made from, and in `place` what `at` is to it. Left out on purpose: stores of other packages
+by entry point; whoever has one builds it and hands it over as a `MemoryStore`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -17,7 +19,16 @@ if TYPE_CHECKING:
     from peregrm.memory.embedding import Embeds
     from peregrm.models.base import Model
 
-__all__ = ["STORES", "Options", "asks_model", "open_store", "store_names"]
+__all__ = [
+    "STORES",
+    "Options",
+    "asks_model",
+    "check_place",
+    "is_elsewhere",
+    "open_fitting",
+    "open_store",
+    "store_names",
+]
 
 STORES: dict[str, str] = {
     "default": "peregrm.memory.default:DefaultStore",
@@ -72,16 +83,43 @@ def open_store(
     """
     kind = _kind(name)
     options = Options(None if path is None else Path(path), model, embedder, at)
-    if kind.needs_model and model is None:
+    asks = "model" in kind.opened_with
+    if asks and model is None:
         raise SettingsError(f"the memory store {name} asks a language model: name one")
-    if not kind.needs_model and model is not None:
+    if not asks and model is not None:
         raise SettingsError(f"the memory store {name} asks no language model: leave the model out")
     return cast("MemoryStore", kind.open(options))
 
 
 def asks_model(name: str) -> bool:
     """Tell whether the store called `name` asks a language model; raises `SettingsError` where there is no such store."""
-    return bool(_kind(name).needs_model)
+    return "model" in _kind(name).opened_with
+
+
+def is_elsewhere(name: str) -> bool:
+    """Tell whether the store called `name` is a system of others that has to be pointed at; raises as `asks_model` does."""
+    return "at" in _kind(name).opened_with
+
+
+def open_fitting(name: str, offered: Options) -> MemoryStore:
+    """Open the store called `name` with those parts of `offered` that it is made from. Raises what `open_store` raises."""
+    parts = _kind(name).opened_with
+    return open_store(name, **{part: value for part, value in offered._asdict().items() if part in parts})
+
+
+def check_place(names: Sequence[str], at: str | None) -> None:
+    """Raise `SettingsError` where one of these stores is somewhere and nobody said where, where several are, or where none is."""
+    placed = [name for name in names if is_elsewhere(name)]
+    if at is not None and len(placed) > 1:
+        raise SettingsError(
+            f"--memory-at names one place, and {' and '.join(placed)} want one each: one command for each"
+        )
+    if at is not None and not placed:
+        known = ", ".join(name for name in STORES if is_elsewhere(name))
+        raise SettingsError(f"--memory-at says where a store of others is ({known}); none was asked for")
+    for name in placed:
+        if at is None:
+            raise SettingsError(f"the memory store {name} needs {_kind(name).place}: name it with --memory-at")
 
 
 def _kind(name: str) -> Any:

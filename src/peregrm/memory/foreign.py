@@ -49,7 +49,7 @@ def needed(options: Options, store: str, what: str) -> tuple[Model, str]:
     if options.model is None:
         raise SettingsError(f"the memory store {store} asks a language model: name one")
     if options.at is None:
-        raise SettingsError(f"the memory store {store} needs {what}")
+        raise SettingsError(f"the memory store {store} needs {what}: name it with --memory-at (in code, at=)")
     return options.model, options.at
 
 

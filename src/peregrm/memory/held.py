@@ -122,7 +122,7 @@ class HeldStore(ABC):
     """
 
     name: ClassVar[str]
-    needs_model: ClassVar[bool] = True
+    opened_with: ClassVar[frozenset[str]] = frozenset({"path", "model", "embedder"})
     abstains: ClassVar[bool] = False
 
     def __init__(self, model: Model, path: Path | None = None, *, embedder: Embeds | None = None) -> None:

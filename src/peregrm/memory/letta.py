@@ -53,12 +53,13 @@ class LettaStore:
     """
 
     name: ClassVar[str] = "letta"
-    needs_model: ClassVar[bool] = False
+    opened_with: ClassVar[frozenset[str]] = frozenset({"at"})
+    place: ClassVar[str] = "the URL of a Letta server, as http://127.0.0.1:8283"
 
     def __init__(self, base_url: str, *, llm: str = FREE, embedding: str = FREE, api_key: str | None = None) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise SettingsError("the memory store letta needs the URL of a Letta server, as http://127.0.0.1:8283")
+            raise SettingsError(f"the memory store letta needs {self.place}")
         if not llm or not embedding:
             raise SettingsError("the memory store letta needs the handles of a model and of an embedding model")
         self.capabilities = Capabilities(takes=("memory", "turn"), keeps=True)
@@ -74,7 +75,7 @@ class LettaStore:
     def open(cls, options: Options) -> Self:
         """Open the store as the options say. Raises `SettingsError` where they name no server, or a file to keep notes in."""
         if options.at is None:
-            raise SettingsError("the memory store letta needs the URL of a Letta server, as http://127.0.0.1:8283")
+            raise SettingsError(f"the memory store letta needs {cls.place}: name it with --memory-at (in code, at=)")
         if options.path is not None:
             raise SettingsError("the memory store letta keeps its notes on the server: leave the file out")
         return cls(options.at, api_key=os.environ.get(KEY))

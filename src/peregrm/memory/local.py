@@ -57,7 +57,7 @@ class LocalStore(ABC):
     """
 
     name: ClassVar[str]
-    needs_model: ClassVar[bool] = False
+    opened_with: ClassVar[frozenset[str]] = frozenset({"path", "embedder"})
     embeds: ClassVar[bool] = False
     abstains: ClassVar[bool] = False
 

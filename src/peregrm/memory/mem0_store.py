@@ -89,7 +89,7 @@ class Mem0Store:
     """
 
     name: ClassVar[str] = "mem0"
-    needs_model: ClassVar[bool] = True
+    opened_with: ClassVar[frozenset[str]] = frozenset({"path", "model"})
 
     def __init__(self, model: Model, path: Path | None = None) -> None:
         if importlib.util.find_spec("mem0") is None:

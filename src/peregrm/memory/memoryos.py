@@ -57,7 +57,8 @@ class MemoryOsStore:
     """
 
     name: ClassVar[str] = "memoryos"
-    needs_model: ClassVar[bool] = True
+    opened_with: ClassVar[frozenset[str]] = frozenset({"path", "model", "embedder", "at"})
+    place: ClassVar[str] = f"the folder of your checkout of {_PROJECT}"
 
     def __init__(
         self, model: Model, checkout: Path, path: Path | None = None, *, embedder: Embeds | None = None
@@ -78,7 +79,7 @@ class MemoryOsStore:
     @classmethod
     def open(cls, options: Options) -> Self:
         """Open the store as the options say. Raises `SettingsError` where they name no model or no checkout."""
-        model, checkout = needed(options, cls.name, f"the folder of your checkout of {_PROJECT}")
+        model, checkout = needed(options, cls.name, cls.place)
         return cls(model, Path(checkout), options.path, embedder=options.embedder)
 
     async def add(self, user_id: str, notes: Sequence[Note]) -> Added:

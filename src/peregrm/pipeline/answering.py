@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from peregrm.errors import SettingsError
 from peregrm.mapping import Progress
 from peregrm.memory.base import MemoryStore
-from peregrm.memory.factory import asks_model, open_store
-from peregrm.models.base import Model
+from peregrm.memory.factory import Options, check_place, open_fitting
+from peregrm.models.base import Completion, Model, Request
 from peregrm.models.cache import CallCache
 from peregrm.models.ledger import Ledger
 from peregrm.models.planning import PlanningModel
@@ -37,17 +37,21 @@ __all__ = [
 
 
 class PolicySpec(NamedTuple):
-    """A model, as `--model` takes it, in a setting; `memory` names the store of the setting `retrieved`."""
+    """A model, as `--model` takes it, in a setting; `memory` names the store of the setting `retrieved`, `at` where one of others is."""
 
     model: str
     setting: Setting
     memory: str | None = None
+    at: str | None = None
 
 
-def policy_specs(models: Sequence[str], settings: Sequence[str], memories: Sequence[str]) -> list[PolicySpec]:
-    """Return every model in every setting, `retrieved` with every store.
+def policy_specs(
+    models: Sequence[str], settings: Sequence[str], memories: Sequence[str], at: str | None = None
+) -> list[PolicySpec]:
+    """Return every model in every setting, `retrieved` with every store; `at` is where a store of others is.
 
-    Raises `SettingsError` for a setting there is none of, `retrieved` without a store, and stores without `retrieved`.
+    Raises `SettingsError` for a setting there is none of, `retrieved` without a store, stores without `retrieved`, and what `check_place`
+    raises.
     """
     known: dict[str, Setting] = {name: name for name in SETTINGS}
     wrong = [name for name in settings if name not in known]
@@ -55,8 +59,9 @@ def policy_specs(models: Sequence[str], settings: Sequence[str], memories: Seque
         raise SettingsError(f"there is no setting {wrong[0]!r}; there are {', '.join(SETTINGS)}")
     if ("retrieved" in settings) != bool(memories):
         raise SettingsError("the setting retrieved goes with --memory STORE, and --memory with the setting retrieved")
+    check_place(list(dict.fromkeys(memories)), at)
     return [
-        PolicySpec(model, known[setting], store)
+        PolicySpec(model, known[setting], store, None if store is None else at)
         for model in dict.fromkeys(models)
         for setting in dict.fromkeys(settings)
         for store in (dict.fromkeys(memories) if setting == "retrieved" else (None,))
@@ -99,7 +104,7 @@ async def answer_cases(
         model = opened(spec.model)
         store: MemoryStore | None = None
         try:
-            store = _store(spec.memory, model)
+            store = _store(spec, model)
             replies += await write_policy(
                 _policy(spec, model, store, settings), cases, histories, progress=progress, say=say
             )
@@ -141,7 +146,7 @@ async def answer_to_file(
     """
     _check_target(path, folder)
     ledger = Ledger(prices({spec.model for spec in specs}, settings))
-    with held_alone(folder), CallCache(folder / "calls.sqlite") as cache:
+    with held_alone(folder), _Counting(folder / "calls.sqlite") as cache:
         replies = await answer_cases(
             specs,
             cases,
@@ -152,16 +157,41 @@ async def answer_to_file(
             say=say,
         )
     write_records(path, replies)
-    kept = sum(row.cached_calls for row in ledger.summary())
-    if kept:
-        say(
-            f"{kept} answers were in {folder / 'calls.sqlite'}: delete it where another model goes by the same name now"
-        )
+    if cache.before:
+        were = "answer was" if cache.before == 1 else "answers were"
+        say(f"{cache.before} {were} in {cache.path}: delete it where another model goes by the same name now")
     save_ledger(Workspace(folder), ledger, ledger.used_seconds(), {row.purpose for row in ledger.summary()})
     budget = Budget(settings.run.failure_budget)
     budget.add(len(replies), (reply.failure for reply in replies if reply.failure is not None))
     budget.check(folder)
     return replies
+
+
+class _Counting(CallCache):
+    """A cache that tells how many of the answers it gave were there before it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._own: set[str] = set()
+        self._before: set[str] = set()
+
+    @property
+    def before(self) -> int:
+        """How many answers of earlier commands were used."""
+        return len(self._before)
+
+    def get(self, key: str) -> Completion | None:
+        """Return the stored completion or None, and count it where it is of an earlier command."""
+        found = super().get(key)
+        if found is not None and key not in self._own:
+            self._before.add(key)
+        return found
+
+    def put_all(self, rows: Iterable[tuple[str, Request, Completion]]) -> None:
+        """Store the samples of one call, as this command's own."""
+        made = list(rows)
+        self._own.update(key for key, _, _ in made)
+        super().put_all(made)
 
 
 def _check_target(path: Path, folder: Path) -> None:
@@ -171,8 +201,8 @@ def _check_target(path: Path, folder: Path) -> None:
         raise SettingsError(f"{path} is a file of the dataset: name another for these replies")
 
 
-def _store(name: str | None, model: Model) -> MemoryStore | None:
-    return None if name is None else open_store(name, model=model if asks_model(name) else None)
+def _store(spec: PolicySpec, model: Model) -> MemoryStore | None:
+    return None if spec.memory is None else open_fitting(spec.memory, Options(model=model, at=spec.at))
 
 
 def planned_name(spec: PolicySpec, settings: Settings) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from peregrm.dataset.gold import read_gold
-from peregrm.errors import ArtifactError
+from peregrm.errors import ArtifactError, InputError
 from peregrm.evaluation.report import markdown
 from peregrm.evaluation.summary import Artifacts, Summary, summarise
 from peregrm.evaluation.validity.card import Way
@@ -20,7 +20,7 @@ from peregrm.pipeline.job import RunConfig
 from peregrm.records import Criteria, Drop, Inspection, Judgement, Memory, Persona, Reply, Reward, Usage
 from peregrm.store import Workspace, replace_text
 
-__all__ = ["load_artifacts", "save_ledger", "spent_on", "write_report"]
+__all__ = ["check_cases", "load_artifacts", "save_ledger", "spent_on", "write_report"]
 
 _DROPPED = ("memories", "personas", "situations", "queries")
 
@@ -40,6 +40,20 @@ def load_artifacts(workspace: Workspace) -> Artifacts:
             "judgements": workspace.read("judgements.jsonl", Judgement),
             "rewards": workspace.read("rewards.jsonl", Reward),
         }
+    )
+
+
+def check_cases(root: Path) -> None:
+    """Raise `InputError` where the folder of a run has a file of cases with none in it."""
+    path = root / "cases.jsonl"
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        if any(line.strip() for line in lines):
+            return
+    raise InputError(
+        f"{root}: there are no cases, so nothing to judge or report; a model that can write situations makes some (peregrm build --model "
+        "NAME@URL), --gold brings hand-written ones"
     )
 
 

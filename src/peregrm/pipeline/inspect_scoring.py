@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from peregrm.errors import InputError, SettingsError
 from peregrm.mapping import NoProgress
 from peregrm.memory.base import MemoryStore
-from peregrm.memory.factory import asks_model, open_store
+from peregrm.memory.factory import asks_model, is_elsewhere, open_store
 from peregrm.models.base import Completion, Request
 from peregrm.models.cache import CallCache
 from peregrm.models.ledger import Ledger
@@ -180,16 +180,18 @@ def shared_judging(path: Path, options: RewardOptions, settings: Settings) -> Ju
 def setting_and_store(text: str) -> tuple[Setting, str | None]:
     """Return the setting and the memory store in `SETTING` or `retrieved:STORE`.
 
-    Raises `SettingsError` where there is no such setting or store, or the store asks a model, which Inspect's policy cannot serve.
+    Raises `SettingsError` where there is no such setting or store, or the store asks a model, which Inspect's policy cannot serve, or is
+    somewhere else.
     """
     name, _, store = text.partition(":")
     if (name == "retrieved") != bool(store):
         raise SettingsError(f"setting {text!r}: write retrieved:STORE, and any other setting alone")
-    (spec,) = policy_specs(["policy"], [name], [store] if store else [])
-    if spec.memory is not None and asks_model(spec.memory):
+    if store and (asks_model(store) or is_elsewhere(store)):
         raise SettingsError(
-            f"the memory store {spec.memory} asks a model: write the replies with `peregrm reply` and score them with peregrm/recorded"
+            f"the memory store {store} {'asks a model' if asks_model(store) else 'is on a server'}: write the replies with `peregrm reply` "
+            "and score them with peregrm/recorded"
         )
+    (spec,) = policy_specs(["policy"], [name], [store] if store else [])
     return spec.setting, spec.memory
 
 

@@ -160,6 +160,28 @@ def test_wrong_data_is_one_line_and_leaves_no_folder(run: Run, tmp_path: Path, n
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("name", "flag", "spec"),
+    [
+        ("heartbench", "--judge", "head"),
+        ("esc-eval", "--judge", "head:shipped"),
+        ("esc-eval", "--seeker", "head"),
+        ("task4", "--judge", "local:judge"),
+        ("task2", "--model", "head"),
+    ],
+)
+def test_a_judge_of_replies_is_refused_before_anything_is_asked(
+    run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, flag: str, spec: str, more: Any
+) -> None:
+    model = ScriptedModel(answer)
+    monkeypatch.setattr("peregrm.models.registry._open_endpoint", lambda target: model)
+    code, out, said = run(*arguments(name, data), "--model", "m@http://127.0.0.1:9/v1", flag, spec, *more)
+    assert (code, out, model.requests) == (1, "", [])
+    assert f"{spec} judges replies by the criteria of a case and answers nothing else" in said
+    assert list(tmp_path.iterdir()) == [data]
+
+
 def test_a_language_that_has_no_cards(run: Run, data: Path) -> None:
     code, _, said = run("benchmark", "esc-eval", "--data", data, "--language", "fr")
     assert code == 1

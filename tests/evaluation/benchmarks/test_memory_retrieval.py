@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from checkout_parts import amem_at, memoryos_at
 from peregrm.cli import benchmark_memory, main
 from peregrm.errors import InputError
 from peregrm.evaluation.benchmarks.memory_retrieval.run import Remembering, run_retrieval
@@ -19,6 +20,9 @@ from peregrm.evaluation.benchmarks.memory_retrieval.tasks import Example, Fact, 
 from peregrm.evaluation.benchmarks.memory_retrieval.tune import NUMBERS, _points, _weight, tune
 from peregrm.mapping import NoProgress
 from peregrm.memory import open_store
+from peregrm.models import registry
+from peregrm.models.cache import CachedModel
+from peregrm.models.scripted import ScriptedModel
 
 Write = Callable[..., Path]
 
@@ -216,3 +220,72 @@ def test_the_command_prints_tables_and_json(
             main(arguments)
         assert end.value.code == 1
         assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def ask(
+    write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command on three users with a scripted model; return how it ended and what it said."""
+
+    def call(*arguments: str, answer: str = "knows words") -> tuple[int, str, str]:
+        monkeypatch.setattr(benchmark_memory, "_embedder", lambda _: WordEmbedder())
+        model = ScriptedModel(lambda _: answer, name="m")
+        monkeypatch.setattr(registry, "open_model", lambda *_, cache, ledger: CachedModel(model, cache, ledger))
+        common = ["benchmark", "memory", "--data", str(write()), "--model", "m@http://127.0.0.1:9/v1"]
+        with pytest.raises(SystemExit) as end:
+            main([*common, "-o", str(tmp_path / "run"), *arguments])
+        said = capsys.readouterr()
+        return int(end.value.code or 0), said.out, said.err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("store", "place"), [("amem", amem_at), ("memoryos", memoryos_at), ("two_tier", None), ("bm25", None)]
+)
+def test_every_kind_of_store_runs_by_command(
+    ask: Callable[..., tuple[int, str, str]], tmp_path: Path, store: str, place: Callable[[Path], Path] | None
+) -> None:
+    at = [] if place is None else ["--memory-at", str(place(tmp_path))]
+    code, _, err = ask("--store", store, *at, "--failure-budget", "1")
+    assert code == 0, err
+    (row,) = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
+    assert row["store"] == store
+    assert row["recall_at_10"]["mean"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--store", "amem"], "amem needs the folder of your checkout of A-MEM: name it with --memory-at"),
+        (["--store", "letta"], "letta needs the URL of a Letta server"),
+        (["--store", "bm25", "--memory-at", "here"], "none was asked for"),
+    ],
+)
+def test_a_place_that_is_missing_or_too_much_is_named(
+    ask: Callable[..., tuple[int, str, str]], arguments: list[str], message: str
+) -> None:
+    code, _, err = ask(*arguments)
+    assert code == 1
+    assert message in err
+
+
+def test_a_store_that_asks_a_model_says_what_it_asked_and_what_failed(
+    ask: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, out, err = ask("--store", "two_tier", answer="no JSON at all")
+    assert code == 1
+    assert "model answers could not be used" in err
+    assert "memory store two_tier" in err
+    assert re.search(r"Behind these figures: [1-9]\d* model calls", out)
+    assert "failures while adding: unparsable" in " ".join(out.split())
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_what_a_store_would_ask_is_counted_first(ask: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    code, out, err = ask("--store", "bm25", "--store", "two_tier", "--dry-run", "--json")
+    assert code == 0, err
+    assert {(row["purpose"], row["calls"] > 0) for row in json.loads(out)} == {("memory_two_tier", True)}
+    assert not (tmp_path / "run").exists()
+    assert json.loads(ask("--store", "bm25", "--dry-run", "--json")[1]) == []

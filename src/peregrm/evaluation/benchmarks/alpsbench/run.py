@@ -27,7 +27,7 @@ def extractive_method(embedder: Embedder | None) -> Method:
     """Return the method that needs no model: the user's own sentences."""
 
     async def find(packet: Packet) -> Answer:
-        return Answer(items=tuple(items_of(extract_memories(packet.history, embedder))))
+        return Answer(items=tuple(items_of(extract_memories(packet.history, embedder).kept)))
 
     return find
 

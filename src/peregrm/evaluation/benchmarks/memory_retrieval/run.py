@@ -20,7 +20,7 @@ from peregrm.evaluation.benchmarks.memory_retrieval.result import RetrievalResul
 from peregrm.evaluation.benchmarks.memory_retrieval.tasks import Fact, Task, notes
 from peregrm.evaluation.statistics import Estimate, clustered_mean
 from peregrm.mapping import Progress
-from peregrm.memory.base import Found, MemoryStore
+from peregrm.memory.base import Found, MemoryStore, Note
 from peregrm.memory.embedding import Embeds, Vectors
 
 __all__ = ["OpenStore", "Remembering", "run_retrieval"]
@@ -132,8 +132,12 @@ async def _run(
 
 
 async def _add(store: MemoryStore, user: str, facts: Sequence[Fact], failures: Counter[str]) -> None:
-    added = await store.add(user, notes(user, facts))
+    added = await store.add(user, _notes(store, user, facts))
     failures.update(failure.kind for failure in added.failures)
+
+
+def _notes(store: MemoryStore, user: str, facts: Sequence[Fact]) -> list[Note]:
+    return notes(user, facts, store.capabilities.takes)
 
 
 async def _outcome(store: MemoryStore, task: Task, tasks: Sequence[Task], failures: Counter[str]) -> _Outcome:
@@ -145,7 +149,7 @@ async def _outcome(store: MemoryStore, task: Task, tasks: Sequence[Task], failur
     strangers = [other for other in tasks if other.user != task.user and other.own]
     return _Outcome(
         user=task.user,
-        rank=_rank(found, notes(user, [task.right])[0].id),
+        rank=_rank(found, _notes(store, user, [task.right])[0].id),
         own=await _in_own(store, task),
         answered=bool(found),
         withheld=bool(await store.search(rest, task.query, limit=1)),
@@ -159,7 +163,7 @@ async def _in_own(store: MemoryStore, task: Task) -> bool | None:
     if right is None:
         return None
     found = await store.search(user, task.query, limit=_FIRST)
-    return _rank(found, notes(user, [right])[0].id) is not None
+    return _rank(found, _notes(store, user, [right])[0].id) is not None
 
 
 def _rank(found: Sequence[Found], right: str) -> int | None:
@@ -174,7 +178,7 @@ async def _times(tasks: Sequence[Task], store: MemoryStore) -> tuple[float, floa
         await store.search(tasks[0].user, tasks[0].query, limit=1)  # whatever is loaded at first use
         start = time.process_time()
         for task in tasks:
-            await store.add(task.user, notes(task.user, task.candidates))
+            await store.add(task.user, _notes(store, task.user, task.candidates))
         added = time.process_time()
         for task in tasks:
             await store.search(task.user, task.query, limit=10)

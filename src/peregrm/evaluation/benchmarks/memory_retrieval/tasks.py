@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from peregrm.errors import InputError
 from peregrm.histories.base import Row, describe, optional, required
@@ -56,9 +56,10 @@ class Example(Part):
     asked: tuple[tuple[str, Fact], ...]
 
 
-def notes(user_id: str, facts: Sequence[Fact]) -> list[Note]:
-    """Return facts as notes of one user."""
-    return [Note(user_id=user_id, text=fact.text, label=fact.label) for fact in facts]
+def notes(user_id: str, facts: Sequence[Fact], takes: Sequence[str] = ("memory",)) -> list[Note]:
+    """Return facts as notes of one user: memories, or for a store that takes turns alone something the user said."""
+    kind: Literal["memory", "turn"] = "memory" if "memory" in takes else "turn"
+    return [Note(user_id=user_id, text=fact.text, kind=kind, label=fact.label) for fact in facts]
 
 
 def read_tasks(path: Path) -> list[Task]:
