@@ -20,7 +20,7 @@ from peregrm.evaluation.statistics import Estimate, clustered_mean
 from peregrm.models.embeddings import Embedder
 from peregrm.reward.heads.features import Features, without_person
 from peregrm.training.fitting import Contest, fit_weights
-from peregrm.training.judge_head import Trained, featured
+from peregrm.training.folds import Trained, featured
 from peregrm.training.pairs import read_material
 
 PENALTY = 0.1

@@ -18,17 +18,9 @@ from peregrm.reward.heads.features import NEAR_NAMES, Features
 from peregrm.reward.heads.head import TOTAL, Head, key_of
 from peregrm.reward.heads.tones import tone_names
 from peregrm.training.fitting import Contest, fit_weights, log_loss, table_of
+from peregrm.training.head_measures import ALL, EACH_SOURCE, LONGER_WINS, SHORTER, SWAP, UNSEEN_SOURCE
 from peregrm.training.hostile import EMPTY_SEEN, EMPTY_UNSEEN
-from peregrm.training.judge_head import (
-    ALL,
-    LONGER_WINS,
-    SHORTER,
-    SWAP,
-    UNSEEN_SOURCE,
-    check_place,
-    train_head,
-    write_head,
-)
+from peregrm.training.judge_head import check_place, train_head, write_head
 from peregrm.training.pairs import HUMAN_PAIRS, PAIRS, Material, read_material
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -117,29 +109,45 @@ def test_short_replies_of_people_are_not_ordered_by_their_length(tmp_path: Path)
     assert {weights.near[NEAR_NAMES.index("brevity")] for weights in head.outputs[TOTAL]} == {0.0}
 
 
-def test_a_source_is_held_out_with_all_its_pairs(tmp_path: Path) -> None:
-    """Warmth wins by taste; one source puts a mark into its replies and always loses: who never saw its replies knows no mark."""
+WARM, PLAIN = STYLES["warmth"][1], "It is a plain day. There is a way here. Somebody said it."
+MARKED = "I am so sorry, dear. Zebra zebra so hard. Zebra love and hugs."
+
+
+def pairs_of_sources(path: Path, users: int, *pairs: tuple[str, ...]) -> Path:
+    """Pairs of every user; the first text of each is the better one, and the names are those of the sources, where there are any."""
     rows = []
-    for n in range(60):
-        kind, plain = STYLES["warmth"][1], "It is a plain day. There is a way here. Somebody said it."
-        marked = "I am so sorry, dear. Zebra zebra so hard. Zebra love and hugs."
-        pairs = ((kind, plain, "warm", "plain"), (kind, marked, "warm", "marked"), (plain, marked, "plain", "marked"))
+    for n in range(users):
         for k, (good, bad, *sources) in enumerate(pairs):
-            meta = dict(zip(("better_source", "worse_source"), sources, strict=True))
+            meta = dict(zip(("better_source", "worse_source"), sources, strict=False))
             rows.append({"id": f"{n} {k}", "context": f"it is {n}", "a": good, "b": bad, "better": "a", "meta": meta})
-    path = tmp_path / "sources.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("unnamed", [(), ((PLAIN, MARKED),)], ids=["all named", "some pairs without names"])
+def test_a_source_is_held_out_with_all_its_pairs(tmp_path: Path, unnamed: tuple[tuple[str, ...], ...]) -> None:
+    """Warmth wins by taste; one source puts a mark into its replies and always loses: who never saw its replies knows no mark."""
+    named = ((WARM, PLAIN, "warm", "plain"), (WARM, MARKED, "warm", "marked"), (PLAIN, MARKED, "plain", "marked"))
+    path = pairs_of_sources(tmp_path / "sources.jsonl", 60, *named, *unnamed)
     head = train_head(read_material([path]), WordEmbedder(), "none")  # type: ignore[arg-type]
     figures = {one.name: one for one in head.card.measured}
     assert figures[ALL].mean == 1
     assert {name for name in figures if name.startswith(UNSEEN_SOURCE)} == {
-        UNSEEN_SOURCE,
+        EACH_SOURCE,
         *(f"{UNSEEN_SOURCE}: {name}" for name in ("marked", "plain", "warm")),
     }
     held = figures[f"{UNSEEN_SOURCE}: marked"]
     assert held.n == 120
     assert held.mean <= 0.5  # type: ignore[operator]
-    assert figures[UNSEEN_SOURCE].n == 360
+    assert figures[EACH_SOURCE].n == 360
+
+
+def test_nothing_is_said_of_a_source_without_which_hardly_a_pair_is_left(tmp_path: Path) -> None:
+    many = pairs_of_sources(tmp_path / "many.jsonl", 60, (WARM, PLAIN, "warm", "plain"))
+    few = pairs_of_sources(tmp_path / "few.jsonl", 4, (PLAIN, MARKED, "plain", "marked"))
+    head = train_head(read_material([many, few]), WordEmbedder(), "none")  # type: ignore[arg-type]
+    found = {one.name: one.n for one in head.card.measured if one.name.startswith(UNSEEN_SOURCE)}
+    assert found == {EACH_SOURCE: 4, f"{UNSEEN_SOURCE}: marked": 4}
 
 
 def test_a_file_of_two_sources_leaves_none_to_train_on_without_one(tmp_path: Path) -> None:

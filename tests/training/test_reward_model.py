@@ -21,7 +21,7 @@ from peregrm.training.policies import Lora, Policy, load_policy
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs trl")
 
-from peregrm.training.judge_head import ALL, LONGER_WINS, SHORTER  # noqa: E402
+from peregrm.training.head_measures import ALL, LONGER_WINS, SHORTER  # noqa: E402
 from peregrm.training.offline.classifier import classifier_of, logits_of  # noqa: E402
 from peregrm.training.offline.reward_card import RewardCard  # noqa: E402
 from peregrm.training.offline.reward_model import TOO_LONG, plan_reward, train_reward_model  # noqa: E402

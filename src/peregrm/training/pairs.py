@@ -34,7 +34,18 @@ from peregrm.reward.heads.head import TOTAL, content_keys, key_of
 from peregrm.store import summarise_validation
 from peregrm.training.hostile import Hostile, hostile_replies
 
-__all__ = ["GOLD", "HUMAN_PAIRS", "PAIRS", "Group", "Material", "Pair", "Source", "read_material", "trained_on"]
+__all__ = [
+    "GOLD",
+    "HUMAN_PAIRS",
+    "LEAST_PAIRS",
+    "PAIRS",
+    "Group",
+    "Material",
+    "Pair",
+    "Source",
+    "read_material",
+    "trained_on",
+]
 
 GOLD = "gold.jsonl"
 LANGUAGE = "en"
@@ -42,7 +53,9 @@ PAIRS = "pairs"
 HUMAN_PAIRS = "human pairs"
 """What the pairs of a file are counted under, the latter where people ordered them."""
 
-_LEAST_PAIRS = 50
+LEAST_PAIRS = 50
+"""Fewer pairs train no output of a head."""
+
 _MOST_OF_A_NAME = 60
 
 
@@ -148,12 +161,12 @@ def trained_on(material: Material) -> tuple[list[Group], list[str]]:
     unknown = sorted(set(counts) - {TOTAL, *names})
     if unknown:
         raise InputError(f"pairs of the dimension {unknown[0]!r}: there are {', '.join(names)}")
-    outputs = names if all(counts[name] >= _LEAST_PAIRS for name in names) else [TOTAL]
+    outputs = names if all(counts[name] >= LEAST_PAIRS for name in names) else [TOTAL]
     unused = sum(number for output, number in counts.items() if output not in outputs)
     if unused:
         material.leave_out("pairs of other dimensions than the head's outputs", unused)
     if not sum(counts[output] for output in outputs):
-        raise InputError(f"there are too few pairs of each dimension (at least {_LEAST_PAIRS}) and none without one")
+        raise InputError(f"there are too few pairs of each dimension (at least {LEAST_PAIRS}) and none without one")
     groups = [group for group in material.groups if any(pair.output in outputs for pair in group.pairs)]
     return groups, outputs
 
@@ -292,8 +305,8 @@ def _pairs_group(user: str, moment: Moment, rows: Sequence[tuple[_Row, str]], so
 
 
 def _writers(row: _Row, better: str) -> tuple[str, ...]:
-    named = [source for source in sources_of(row.model_extra or {}, better) if source]
-    return tuple("".join(filter(str.isprintable, source))[:_MOST_OF_A_NAME] for source in named)
+    given = [source or "" for source in sources_of(row.model_extra or {}, better)]
+    return tuple(filter(None, ("".join(filter(str.isprintable, source)).strip()[:_MOST_OF_A_NAME] for source in given)))
 
 
 def _rows(path: Path) -> Iterator[_Row]:

@@ -57,7 +57,8 @@ class CaseShown(NamedTuple):
 def ordered_policies(evaluation: Evaluation) -> list[str]:
     """Return the policies by their mean place within each judge that scored them, best first, those without a score last.
 
-    Totals of different judges stand on different scales, so places are averaged: 0 to 1 from the first to the last, ties share theirs.
+    Totals of different judges stand on different scales, so places are averaged: the share of policies above, and half of that of
+    the policies level with it, itself among them.
     """
     places: dict[str, list[float]] = defaultdict(list)
     for judge in evaluation.judges:

@@ -12,7 +12,7 @@ from importlib import resources
 from peregrm.evaluation.statistics import clustered_mean
 from peregrm.records import Part
 from peregrm.reward.heads.head import Dataset, Measured
-from peregrm.training.judge_head import ALL, LONGER_WINS, SHORTER
+from peregrm.training.head_measures import ALL, LONGER_WINS, SHORTER
 from peregrm.training.offline.preferences import Preference
 from peregrm.training.offline.running import FitSettings, Fitted
 from peregrm.training.policies import Lora
