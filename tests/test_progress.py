@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 
+import pytest
 from rich.console import Console
 
 from peregrm.progress import Bars
@@ -33,6 +34,28 @@ def test_the_bar_of_reading_ends_when_the_next_stage_begins() -> None:
     assert "3/3" in drawn
     assert "2/2" in drawn
     assert "done" not in drawn
+
+
+def test_what_is_only_counted_leaves_no_line() -> None:
+    stream = io.StringIO()
+    with Bars(Console(file=stream), counting=True) as bars:
+        bars.start("replies", 1)
+        bars.advance("replies")
+    assert stream.getvalue() == ""
+
+
+def test_reading_that_broke_off_is_not_done() -> None:
+    stream = io.StringIO()
+
+    def break_off() -> None:
+        with Bars(Console(file=stream)) as bars:
+            bars.start("read", 0)
+            bars.advance("read")
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        break_off()
+    assert stream.getvalue() == ""
 
 
 def test_reading_that_is_the_only_stage_ends_with_the_command() -> None:

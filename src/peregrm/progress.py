@@ -1,4 +1,4 @@
-"""How far a command is: bars at a terminal, elsewhere a line as a stage begins and one as it ends.
+"""How far a command is: bars at a terminal, elsewhere a line as a stage with something to do begins and one as it ends.
 
 On standard error, so that standard output stays the report.
 """
@@ -18,18 +18,21 @@ _UNKNOWN = "read"
 
 
 class Bars:
-    """One bar a stage, or two lines where the console is no terminal; a context manager, because a live display must be closed."""
+    """One bar a stage, or two lines where the console is no terminal; a context manager, because a live display must be closed.
 
-    def __init__(self, console: Console) -> None:
+    `counting` is for work that is only counted: it leaves no lines, which would say that it was done.
+    """
+
+    def __init__(self, console: Console, *, counting: bool = False) -> None:
         self._console = console
-        self._plain = not console.is_terminal
+        self._plain = not console.is_terminal and not counting
         self._bars = Progress(
             TextColumn("{task.description:<12}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=console,
-            disable=self._plain,
+            disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
 
@@ -40,7 +43,8 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end_unknown()
+        if kind is None:
+            self._end_unknown()
         self._bars.stop()
 
     def start(self, stage: str, total: int) -> None:

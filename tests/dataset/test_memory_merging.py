@@ -43,7 +43,11 @@ def test_the_earliest_wording_stays_with_all_evidence_in_time_order(
 @pytest.mark.parametrize(
     ("one", "other", "joined"),
     [
-        ("Loves strong black coffee", "Loves black coffee, strong", True),
+        ("Loves strong black coffee", "loves  strong, black coffee!", True),
+        ("Moved from Leeds to Bristol last year", "Moved from Bristol to Leeds last year", False),
+        ("Programs in C++ at work", "Programs in C# at work", False),
+        ("दाल", "दूल", False),
+        ("मुझे दाल", "मुझे  दाल।", True),
         ("Loves coffee", "Does not love coffee", False),
         ("Has 2 cats and a dog", "Has 3 cats and a dog", False),
         ("Loves coffee", "Loves tea", False),
@@ -72,6 +76,30 @@ def test_the_wording_that_says_more_stays(make_memory: MakeMemory, turned: bool)
     (memory,) = merge_memories(HISTORY, said)
     assert memory.value == "Likes long walks along the river alone"
     assert memory.evidence == (at(0, 0), at(1, 0))
+
+
+def test_what_one_turn_says_keeps_the_order_in_which_it_came(make_memory: MakeMemory) -> None:
+    brief, full = (
+        make_memory("Has a cat", evidence=(at(1, 2),)),
+        make_memory("Plays chess with a club", evidence=(at(1, 2),)),
+    )
+    first = make_memory("Lives in Leeds", evidence=(at(0, 3),))
+    assert merge_memories(HISTORY, [brief, full, first]) == [first, brief, full]
+    assert merge_memories(HISTORY, [full, first, brief]) == [first, full, brief]
+
+
+def test_what_has_no_evidence_comes_last_in_the_order_of_the_source(make_memory: MakeMemory) -> None:
+    brief, full = make_memory("Has a cat", evidence=()), make_memory("Plays chess with a club", evidence=())
+    said = make_memory("Lives in Leeds", evidence=(at(2, 3),))
+    assert merge_memories(HISTORY, [brief, full, said]) == [said, brief, full]
+
+
+def test_evidence_of_one_turn_keeps_the_order_in_which_it_came(make_memory: MakeMemory) -> None:
+    places = [at(0, 1).model_copy(update={"quote": quote}) for quote in ("brief", "full")]
+    values = ["Likes long walks along the river", "Likes long walks along the river alone"]
+    said = [make_memory(value, evidence=(place,)) for value, place in zip(values, places, strict=True)]
+    (memory,) = merge_memories(HISTORY, said)
+    assert (memory.value, memory.evidence) == (values[1], tuple(places))
 
 
 def test_rejected_and_kept_are_never_joined(make_memory: MakeMemory) -> None:

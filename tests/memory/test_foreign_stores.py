@@ -6,12 +6,12 @@ import importlib.util
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 
 from checkout_parts import amem_at, memoryos_at
+from letta_parts import FakeLetta, serving_letta
 from peregrm.errors import (
     ArtifactError,
     DependencyError,
@@ -222,70 +222,13 @@ async def test_memoryos_invents_nothing_from_a_failed_call(memoryos_checkout: Pa
 # Letta
 
 
-class FakeLetta:
-    """A server with the five paths of Letta's API that the store uses, in the shapes of its client's types."""
-
-    def __init__(self) -> None:
-        self.agents: dict[str, dict[str, Any]] = {}
-        self.passages: dict[str, list[dict[str, Any]]] = {}
-        self.answer: web.Response | None = None
-        self.calls: list[tuple[str, str]] = []
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        self.calls.append((request.method, request.path))
-        if self.answer is not None:
-            return self.answer
-        parts = request.path.strip("/").split("/")[2:]
-        if not parts:
-            return await self.serve_agents(request)
-        agent = parts[0]
-        if request.method == "DELETE" and len(parts) == 1:
-            del self.agents[agent], self.passages[agent]
-            return web.json_response({"message": "deleted"})
-        rows = self.passages[agent]
-        if request.method == "POST":
-            body = await request.json()
-            number = sum(len(each) for each in self.passages.values())
-            rows.append({"id": f"passage-{number}-{len(self.calls)}", "embedding": None, **body})
-            return web.json_response(rows[-1:])
-        if request.method == "DELETE":
-            self.passages[agent] = [row for row in rows if row["id"] != parts[2]]
-            return web.Response(status=204)
-        if parts[-1] == "search":
-            wanted = set(request.query["query"].split())
-            near = sorted(rows, key=lambda row: -len(wanted & set(row["text"].split())))
-            results = [{"id": r["id"], "content": r["text"], "timestamp": "", "tags": r["tags"]} for r in near]
-            results = results[: int(request.query["top_k"])]
-            return web.json_response({"count": len(results), "results": results})
-        ids = [row["id"] for row in rows]
-        start = ids.index(request.query["after"]) + 1 if "after" in request.query else 0
-        return web.json_response(rows[start : start + int(request.query["limit"])])
-
-    async def serve_agents(self, request: web.Request) -> web.StreamResponse:
-        if request.method == "GET":
-            return web.json_response([a for a in self.agents.values() if a["name"] == request.query["name"]])
-        body = await request.json()
-        agent = f"agent-{len(self.agents)}"
-        self.agents[agent] = {"id": agent, **body}
-        self.passages[agent] = []
-        return web.json_response(self.agents[agent])
-
-
 @pytest.fixture
 async def letta() -> AsyncIterator[tuple[FakeLetta, MemoryStore]]:
-    fake = FakeLetta()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", fake.serve)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    store = open_store("letta", at=f"http://{host}:{port}/")
-    yield fake, store
-    await store.aclose()
-    await store.aclose()
-    await runner.cleanup()
+    async with serving_letta() as (fake, url):
+        store = open_store("letta", at=url)
+        yield fake, store
+        await store.aclose()
+        await store.aclose()
 
 
 async def test_letta_keeps_notes_whole_in_an_agent_a_user(letta: tuple[FakeLetta, MemoryStore], note: MakeNote) -> None:
@@ -307,6 +250,21 @@ async def test_letta_keeps_notes_whole_in_an_agent_a_user(letta: tuple[FakeLetta
     await store.delete_all("ada")
     assert (await store.export("ada"), await store.export("ben")) == ([], [other])
     assert {row["model"] for row in fake.agents.values()} == {"letta/letta-free"}
+
+
+async def test_passing_stores_meet_nobody_and_leave_nothing(note: MakeNote) -> None:
+    async with serving_letta() as (fake, url):
+        lasting, passing, other = (open_store("letta", at=url, passing=kind) for kind in (False, True, True))
+        assert (lasting.capabilities.keeps, passing.capabilities.keeps) == (True, False)
+        for n, store in enumerate((lasting, passing, other)):
+            await store.add("ada", [note(f"note {n}")])
+        for n, store in enumerate((lasting, passing, other)):
+            assert [one.text for one in await store.export("ada")] == [f"note {n}"]
+        for store in (passing, passing, lasting):
+            await store.aclose()
+        assert len(fake.agents) == 2
+        fake.answer = web.Response(status=500)
+        await other.aclose()
 
 
 async def test_letta_lists_more_than_a_page(letta: tuple[FakeLetta, MemoryStore], note: MakeNote) -> None:

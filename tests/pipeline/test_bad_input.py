@@ -284,6 +284,9 @@ def test_histories_that_give_no_case_are_said_to(
         "no cases"
     )
     assert not (tmp_path / "mine.jsonl").exists()
+    (tmp_path / "out" / "cases.jsonl").write_bytes(b"\xff\n")
+    for command in ("criteria", "reply", "score", "report", "evaluate"):
+        here(command, tmp_path / "out").failed_with_one_line("cases.jsonl: cannot be read")
 
 
 def test_what_would_bring_cases_is_said(tmp_path: Path, here: Callable, server: Any, make_history: Callable) -> None:

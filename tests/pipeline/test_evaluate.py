@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import subprocess
@@ -15,15 +16,18 @@ import numpy as np
 import pytest
 
 from checkout_parts import amem_at
+from letta_parts import serving_letta
 from peregrm.evaluation.evaluation import Evaluation
-from peregrm.memory import foreign
+from peregrm.mapping import NoProgress
+from peregrm.memory import Note, foreign, open_store
 from peregrm.models.base import Request
 from peregrm.models.cache import CachedModel
 from peregrm.models.ledger import Ledger
 from peregrm.models.scripted import ScriptedModel
-from peregrm.pipeline.answering import _Counting
+from peregrm.pipeline.answering import _Counting, answer_cases, plan_answers, policy_specs
 from peregrm.records import Case, Criteria, Failure, Message, Reply
 from peregrm.reward.peregrm import PereGRM
+from peregrm.settings import Settings
 from peregrm.store import read_records, write_records
 
 OF_THE_PROCESS = {"ledger.json", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm"}
@@ -173,6 +177,34 @@ def test_replies_come_from_a_memory_store_of_others(
     refused = here("evaluate", finished.out, "-o", tmp_path / "figures", "--memory-at", "here")
     assert refused.code == 2
     assert "--memory-at say how a --policy is asked" in " ".join(refused.stderr.split())
+
+
+async def test_a_server_of_memories_is_left_as_it_was(finished: Any) -> None:
+    cases, asked = finished.read("cases", Case), []
+
+    def reply(request: Request) -> str:
+        asked.append(request)
+        return "That sounds hard."
+
+    async with serving_letta() as (fake, url):
+        own = open_store("letta", at=url)
+        for user in {case.user_id for case in cases}:
+            await own.add(user, [Note(user_id=user, text="what lay there before")])
+        before = copy.deepcopy((fake.agents, fake.passages))
+        fake.calls.clear()
+        specs = policy_specs(
+            ["one@http://127.0.0.1:9/v1", "other@http://127.0.0.1:9/v1"], ["retrieved"], ["letta"], url
+        )
+        (planned, _) = await plan_answers(specs, cases, {}, Settings(), NoProgress())
+        assert (planned.calls, fake.calls) == (len(cases), [])
+        found = await answer_cases(
+            specs, cases, {}, Settings(), opened=lambda spec: ScriptedModel(reply, name=spec), progress=NoProgress()
+        )
+        assert len(found) == 2 * len(cases)
+        assert (fake.agents, fake.passages) == before
+        assert not [each for each in asked if "what lay there before" in str(each.messages)]
+        assert [each.messages for each in asked[: len(cases)]] == [each.messages for each in asked[len(cases) :]]
+        await own.aclose()
 
 
 async def test_only_answers_of_earlier_commands_are_told(tmp_path: Path) -> None:

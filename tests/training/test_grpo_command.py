@@ -17,6 +17,8 @@ import pytest
 
 from group_parts import WORDS, same_weights, topic_cases
 from peregrm.cli import main
+from peregrm.errors import ArtifactError
+from peregrm.models.cache import CallCache
 from peregrm.records import Reply
 from peregrm.store import held_alone, read_records, replace_text, write_records
 
@@ -211,7 +213,7 @@ def test_two_trainings_do_not_work_in_one_folder(
     assert not list(out.iterdir())
 
 
-@pytest.mark.parametrize("name", ["ledger.json", "log.jsonl"])
+@pytest.mark.parametrize("name", ["ledger.json", "log.jsonl", "calls.sqlite"])
 def test_a_full_disk_names_the_checkpoint_whatever_could_not_be_written(
     command: Callable[..., int],
     tmp_path: Path,
@@ -220,17 +222,21 @@ def test_a_full_disk_names_the_checkpoint_whatever_could_not_be_written(
     name: str,
 ) -> None:
     out = tmp_path / "run"
+    no_room: Exception = OSError(28, "No space left on device")
 
     def full(write: Callable[..., None]) -> Callable[..., None]:
         def fails(*given: Any) -> None:
             if (out / "checkpoints" / "checkpoint-2").exists():
-                raise OSError(28, "No space left on device")
+                raise no_room
             write(*given)
 
         return fails
 
     if name == "log.jsonl":
         monkeypatch.setattr(TrainingLog, "_append", full(TrainingLog._append))
+    elif name == "calls.sqlite":
+        no_room = ArtifactError(f"{out / name}: cannot be used as a call cache: database or disk is full")
+        monkeypatch.setattr(CallCache, "put_all", full(CallCache.put_all))
     else:
         monkeypatch.setattr("peregrm.pipeline.training_folder.replace_text", full(replace_text))
     assert command(out) == 1

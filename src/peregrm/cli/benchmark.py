@@ -226,7 +226,7 @@ def _print_planned(packets: list[Packet], methods: list[str], asked: _Asked) -> 
 
     planned: list[PlannedCalls] = []
     if MODEL in methods:
-        planned = with_bars(lambda bars: _plan(packets, asked, bars))
+        planned = with_bars(lambda bars: _plan(packets, asked, bars), counting=True)
     if asked.as_json:
         typer.echo(json.dumps([row._asdict() for row in planned], indent=1))
     else:

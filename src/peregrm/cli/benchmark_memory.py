@@ -150,7 +150,7 @@ def _plan(tasks: list[Task], asked: _Asked) -> list[PlannedCalls]:
         return []
     model = PlanningModel(model_name(asked.model, asked.settings))
     at = asked.at if any(map(is_elsewhere, asking)) else None
-    with_bars(lambda bars: _measure(tasks, asked._replace(names=asking, at=at), model, bars))
+    with_bars(lambda bars: _measure(tasks, asked._replace(names=asking, at=at), model, bars), counting=True)
     return planned_calls([model], prices({asked.model}, asked.settings))
 
 
@@ -207,7 +207,7 @@ def _check_budget(result: RetrievalResult, ledger: Ledger, settings: Settings, o
         for kind, count in row.failures.items()
         for _ in range(count)
     ]
-    budget.add(max(ledger.used_usage().calls, len(lost)), lost)
+    budget.add(max(ledger.used_usage().calls + ledger.failures().total(), len(lost)), lost)
     budget.check(out)
 
 
@@ -221,7 +221,7 @@ def _embedder(names: list[str]) -> Embeds | None:
 def _open(name: str, model: Model | None, at: str | None, path: Path, embedder: Embeds | None) -> MemoryStore:
     from peregrm.memory.factory import Options, open_fitting
 
-    return open_fitting(name, Options(path, model, embedder, at))
+    return open_fitting(name, Options(path, model, embedder, at, passing=True))
 
 
 def _open_ungated(path: Path, embedder: Embeds | None) -> MemoryStore:

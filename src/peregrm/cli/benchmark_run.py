@@ -127,7 +127,7 @@ def _print_plan(asked: Asked, work: Work) -> None:
     async def count(bars: Progress) -> None:
         await work([stand_ins[spec] for spec in asked.specs], bars)
 
-    with_bars(count)
+    with_bars(count, counting=True)
     planned = planned_calls(list(stand_ins.values()), prices(set(asked.specs), asked.settings))
     if asked.as_json:
         typer.echo(json.dumps([row._asdict() for row in planned], indent=1))

@@ -83,8 +83,11 @@ def print_planned(planned: list[PlannedCalls], *, as_json: bool) -> None:
         print_plan(planned)
 
 
-def with_bars(work: Callable[[Progress], Coroutine[Any, Any, T]]) -> T:
-    """Run `work` with progress bars on standard error; Ctrl-C ends it with a word on what is kept and exit code 130."""
+def with_bars(work: Callable[[Progress], Coroutine[Any, Any, T]], *, counting: bool = False) -> T:
+    """Run `work` with progress bars on standard error; Ctrl-C ends it with a word on what is kept and exit code 130.
+
+    `counting` is for work that a dry run only counts.
+    """
     import asyncio
 
     from rich.console import Console
@@ -92,7 +95,7 @@ def with_bars(work: Callable[[Progress], Coroutine[Any, Any, T]]) -> T:
     from peregrm.progress import Bars
 
     try:
-        with Bars(Console(stderr=True)) as bars:
+        with Bars(Console(stderr=True), counting=counting) as bars:
             return asyncio.run(work(bars))
     except KeyboardInterrupt:
         say("peregrm: stopped. Nothing is lost: the same command goes on where it was.")

@@ -120,7 +120,8 @@ def _evaluate(wanted: Wanted, settings: Settings, out: Path, *, dry_run: bool, a
     from peregrm.pipeline.evaluation_report import write_reports
 
     if dry_run:
-        print_planned(with_bars(lambda bars: plan_evaluation(wanted, settings, bars)), as_json=as_json)
+        planned = with_bars(lambda bars: plan_evaluation(wanted, settings, bars), counting=True)
+        print_planned(planned, as_json=as_json)
         return
     done = with_bars(lambda bars: evaluate_policies(wanted, settings, out=out, progress=bars, say=say))
     written = write_reports(out, done)
@@ -171,7 +172,7 @@ def reply(
     cases = list(read_dataset(dataset).cases.values())
     histories, folder = histories_beside(dataset), parts_folder(out)
     if dry_run:
-        planned = with_bars(lambda bars: plan_answers(specs, cases, histories, settings, bars))
+        planned = with_bars(lambda bars: plan_answers(specs, cases, histories, settings, bars), counting=True)
         print_planned(planned, as_json=json_)
         return
     if json_:

@@ -134,7 +134,7 @@ def _score(
     if out.suffix != ".jsonl":  # a name's parts stand in a folder called as it is without its ending
         raise InputError(f"{out}: rewards are JSON Lines; name a file that ends in .jsonl with --out")
     if dry_run:
-        planned = with_bars(lambda bars: plan_scoring(known, given, options, settings, bars))
+        planned = with_bars(lambda bars: plan_scoring(known, given, options, settings, bars), counting=True)
         print_planned(planned, as_json=as_json)
         return
     done = with_bars(lambda bars: score_replies(known, given, options, settings, out=out, progress=bars))
@@ -204,7 +204,8 @@ def compare(
     }
     material = read_material(dataset, replies)
     if dry_run:
-        print_planned(with_bars(lambda bars: plan_comparison(material, chosen, settings, bars)), as_json=json_)
+        planned = with_bars(lambda bars: plan_comparison(material, chosen, settings, bars), counting=True)
+        print_planned(planned, as_json=json_)
         return
     table = with_bars(lambda bars: compare_rewards(material, chosen, settings, out=out, progress=bars))
     if json_:

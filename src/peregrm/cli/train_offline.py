@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -178,7 +179,7 @@ def _run(task: OfflineTask, settings: Settings, out: Path, *, dry_run: bool, as_
     from peregrm.pipeline.training_offline import POLICY, plan_offline, train_offline
 
     if dry_run:
-        plan, calls = plan_offline(task, settings, with_bars)
+        plan, calls = plan_offline(task, settings, partial(with_bars, counting=True))
         if as_json:
             import json
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,7 +151,7 @@ def _print_plan(
     strategies = cluster_users(task, training_cases(task.dataset))
     plan: Any
     if by == "sft":
-        plan, calls = plan_offline(offline, settings, with_bars)
+        plan, calls = plan_offline(offline, settings, partial(with_bars, counting=True))
     else:  # the clusters are judged apart from the single adapter, on as many cases
         planned = plan_group(task.dataset, _groups(offline, fit, settings), settings)
         plan, calls = planned.training, [_twice(row) for row in planned.calls]

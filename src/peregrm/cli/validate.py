@@ -170,7 +170,7 @@ def _plan(
             material = await _material(dataset, replies, Path(folder), settings, bars)
             return await plan_validation(material, options, settings, asked, bars)
 
-    return with_bars(work)
+    return with_bars(work, counting=True)
 
 
 def _print_plan(planned: list[PlannedCalls], left_out: dict[PartName, str], *, as_json: bool) -> None:

@@ -59,7 +59,9 @@ class _Notes(BaseModel):
 async def extract_memories_with_model(
     model: Model, history: History, *, context: int = DEFAULT_CONTEXT
 ) -> Outcome[Memory]:
-    """Return the memories of one history, kept and rejected, in the order in which they were first said.
+    """Return the memories of one history, kept and rejected, by the turn in which each was first said.
+
+    Those of one turn come in the order in which the model named them, and those without evidence last.
 
     Args:
         model: Who reads.

@@ -26,7 +26,7 @@ _ROLES: dict[str, Literal["user", "assistant", "system"]] = {
 }  # fmt: skip
 _DROPPED_ROLES = {"tool", "function", "ipython", "observation", "function_call", "function_response", "tool_call"}
 _LATEST_SECOND = 1e11  # the year 5138: a greater number counts milliseconds
-_CLOCK = (1e8, 1e10)  # 1973 to 2286 in seconds: a turn's number outside of it is a counter or a time since the start
+_CLOCK = (1e9, 2e9)  # 2001 to 2033; other numbers are counters, times since the start and stamps such as 2026030410
 
 
 def text_id(owner: Any, key: str, where: str, path: str = "") -> str | None:

@@ -25,6 +25,7 @@ __all__ = [
     "asks_model",
     "check_place",
     "is_elsewhere",
+    "is_server",
     "open_fitting",
     "open_store",
     "store_names",
@@ -52,13 +53,15 @@ class Options(NamedTuple):
 
     `path` is the SQLite file of the store, made if it does not exist; None keeps notes in memory only. `model` is asked by stores that
     need one. `embedder` replaces the offline MiniLM embeddings. `at` says where a system of others is: the folder of a checkout (`amem`,
-    `memoryos`) or the URL of a server (`letta`); for `mem0` and `memoryos` `path` is a folder.
+    `memoryos`) or the URL of a server (`letta`); for `mem0` and `memoryos` `path` is a folder. `passing` asks a store on a server for notes
+    that live as long as the store and meet none from before.
     """
 
     path: Path | None = None
     model: Model | None = None
     embedder: Embeds | None = None
     at: str | None = None
+    passing: bool = False
 
 
 def store_names() -> list[str]:
@@ -73,6 +76,7 @@ def open_store(
     model: Model | None = None,
     embedder: Embeds | None = None,
     at: str | None = None,
+    passing: bool = False,
 ) -> MemoryStore:
     """Open the store called `name`; the fields of `Options` say what the rest is.
 
@@ -82,7 +86,7 @@ def open_store(
         ArtifactError: The file is damaged or the database of another program.
     """
     kind = _kind(name)
-    options = Options(None if path is None else Path(path), model, embedder, at)
+    options = Options(None if path is None else Path(path), model, embedder, at, passing)
     asks = "model" in kind.opened_with
     if asks and model is None:
         raise SettingsError(f"the memory store {name} asks a language model: name one")
@@ -99,6 +103,11 @@ def asks_model(name: str) -> bool:
 def is_elsewhere(name: str) -> bool:
     """Tell whether the store called `name` is a system of others that has to be pointed at; raises as `asks_model` does."""
     return "at" in _kind(name).opened_with
+
+
+def is_server(name: str) -> bool:
+    """Tell whether the store called `name` keeps its notes on a server, which even a store that asks no model writes to."""
+    return "passing" in _kind(name).opened_with
 
 
 def open_fitting(name: str, offered: Options) -> MemoryStore:

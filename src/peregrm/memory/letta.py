@@ -2,6 +2,7 @@
 
 Notes are written to and searched in the agent's archival memory over HTTP, word for word; what else a note holds travels as a tag. The
 agent is never asked to answer and edits nothing: for a block of lines that a model edits see `two_tier`. Search order is the server's.
+A passing store has agents of its own, which it deletes when it is closed; a process that is killed leaves them on the server.
 Left out on purpose: starting a server, its models' keys, and its client package, of which four calls are needed.
 """
 
@@ -10,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from peregrm.errors import ModelAuthError, ModelProtocolError, ModelUnavailable, SettingsError
+from peregrm.errors import ModelAuthError, ModelError, ModelProtocolError, ModelUnavailable, SettingsError
 from peregrm.memory.base import Added, Capabilities, Found, Note
 from peregrm.memory.factory import Options
 from peregrm.memory.foreign import folder_name, no_such_note
@@ -47,22 +50,32 @@ class LettaStore:
         llm: The handle of the model that its agents need to have, as `openai/gpt-4.1-mini`; it is not asked.
         embedding: The handle of the embedding model that its archival memory searches with.
         api_key: The server's key, where it wants one.
+        passing: Whether notes live as long as this store and meet none from before, instead of lasting on the server.
 
     Raises:
         SettingsError: The URL makes no sense, or a handle is missing.
     """
 
     name: ClassVar[str] = "letta"
-    opened_with: ClassVar[frozenset[str]] = frozenset({"at"})
+    opened_with: ClassVar[frozenset[str]] = frozenset({"at", "passing"})
     place: ClassVar[str] = "the URL of a Letta server, as http://127.0.0.1:8283"
 
-    def __init__(self, base_url: str, *, llm: str = FREE, embedding: str = FREE, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        llm: str = FREE,
+        embedding: str = FREE,
+        api_key: str | None = None,
+        passing: bool = False,
+    ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise SettingsError(f"the memory store letta needs {self.place}")
         if not llm or not embedding:
             raise SettingsError("the memory store letta needs the handles of a model and of an embedding model")
-        self.capabilities = Capabilities(takes=("memory", "turn"), keeps=True)
+        self.capabilities = Capabilities(takes=("memory", "turn"), keeps=not passing)
+        self._prefix = f"peregrm-{uuid.uuid4().hex}-" if passing else "peregrm-"
         self._url = base_url.rstrip("/")
         self._agent_of = {"model": llm, "embedding": embedding}
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -78,7 +91,7 @@ class LettaStore:
             raise SettingsError(f"the memory store letta needs {cls.place}: name it with --memory-at (in code, at=)")
         if options.path is not None:
             raise SettingsError("the memory store letta keeps its notes on the server: leave the file out")
-        return cls(options.at, api_key=os.environ.get(KEY))
+        return cls(options.at, api_key=os.environ.get(KEY), passing=options.passing)
 
     async def add(self, user_id: str, notes: Sequence[Note]) -> Added:
         """Write notes to the archival memory of the user's agent, which is made if there is none."""
@@ -131,7 +144,11 @@ class LettaStore:
             return list(dict.fromkeys(note for _, note in await self._passages(user_id)))
 
     async def aclose(self) -> None:
-        """Close the connections. Safe to call twice."""
+        """Close the connections; a passing store takes its agents off the server first, as far as that answers. Safe to call twice."""
+        if not self.capabilities.keeps and not self._closed:
+            with suppress(ModelError):
+                for user_id in list(self._agents):
+                    await self.delete_all(user_id)
         self._closed = True
         session, self._session = self._session, None
         if session is not None:
@@ -140,7 +157,7 @@ class LettaStore:
     async def _agent(self, user_id: str) -> str | None:
         """Return the id of the user's agent, found by its name; None where there is none."""
         if user_id not in self._agents:
-            name = _agent_name(user_id)
+            name = self._prefix + folder_name(user_id)
             for row in _listed(await self._ask("GET", "/v1/agents/", query={"name": name})):
                 if row.get("name") == name:
                     self._agents[user_id] = _text(row, "id")
@@ -149,7 +166,12 @@ class LettaStore:
     async def _write(self, user_id: str, note: Note) -> None:
         agent = await self._agent(user_id)
         if agent is None:
-            body = {**self._agent_of, "name": _agent_name(user_id), "memory_blocks": [], "include_base_tools": False}
+            body = {
+                **self._agent_of,
+                "name": self._prefix + folder_name(user_id),
+                "memory_blocks": [],
+                "include_base_tools": False,
+            }
             row = await self._ask("POST", "/v1/agents/", body=body)
             agent = self._agents[user_id] = _text(row if isinstance(row, Mapping) else {}, "id")
         tag = note.model_dump_json(exclude=_NOT_IN_TAG, exclude_defaults=True)
@@ -205,10 +227,6 @@ class LettaStore:
             return json.loads(text) if text.strip() else None
         except ValueError as error:
             raise ModelProtocolError(f"the Letta server at {self._url} answers {method} {path} without JSON") from error
-
-
-def _agent_name(user_id: str) -> str:
-    return f"peregrm-{folder_name(user_id)}"
 
 
 def _listed(answer: object, key: str | None = None) -> list[Mapping[str, Any]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from peregrm.errors import SettingsError
 from peregrm.mapping import Progress
 from peregrm.memory.base import MemoryStore
-from peregrm.memory.factory import Options, check_place, open_fitting
+from peregrm.memory.factory import Options, check_place, is_server, open_fitting, open_store
 from peregrm.models.base import Completion, Model, Request
 from peregrm.models.cache import CallCache
 from peregrm.models.ledger import Ledger
@@ -202,7 +202,12 @@ def _check_target(path: Path, folder: Path) -> None:
 
 
 def _store(spec: PolicySpec, model: Model) -> MemoryStore | None:
-    return None if spec.memory is None else open_fitting(spec.memory, Options(model=model, at=spec.at))
+    """Return the store of a policy, filled by whoever opens it and empty again once closed; a plan leaves servers alone."""
+    if spec.memory is None:
+        return None
+    if is_server(spec.memory) and isinstance(model, PlanningModel):
+        return open_store("recent")  # finds as many notes, and asks nobody
+    return open_fitting(spec.memory, Options(model=model, at=spec.at, passing=True))
 
 
 def planned_name(spec: PolicySpec, settings: Settings) -> str:

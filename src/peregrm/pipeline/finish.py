@@ -48,7 +48,7 @@ def check_cases(root: Path) -> None:
     path = root / "cases.jsonl"
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         if any(line.strip() for line in lines):
             return
     raise InputError(

@@ -66,7 +66,7 @@ async def write_policy(
     """Return the policy's reply to every case, in their order; failed ones carry their failure.
 
     `histories` are by user; they are needed for `history` and for stores that are made of turns. Raises `SettingsError` where one is
-    missing, and a fatal `ModelError`.
+    missing, a fatal `ModelError`, and what a store of others raises.
     """
     if policy.setting == "history":
         known = _conversations(policy, cases, histories, say)

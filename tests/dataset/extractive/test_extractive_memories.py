@@ -363,6 +363,21 @@ def test_statements_beyond_what_is_compared_are_dropped_by_place(monkeypatch: py
     assert [m.evidence[0].session_id for m in outcome.kept if m.status == "kept"] == ["s1", "s2"]
 
 
+def test_a_weak_statement_counts_only_where_something_can_let_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_COMPARED", 1)
+    said = history("I'm a nurse.", "I walked around some more.")
+    assert extract_memories(said).dropped == []
+    assert [drop.text for drop in extract_memories(said, HashedWords()).dropped] == ["session s1, turn 0"]
+
+
+def test_the_reason_of_a_drop_is_the_rule_by_which_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_KEPT", 1)
+    outcome = extract_memories(history("I live in Leeds.", "I moved to Bristol.", "I'm a nurse.", "I'm a nurse."))
+    reasons = {drop.text: drop.reason for drop in outcome.dropped}
+    assert "what replaced it in the end is not among the 1 statements" in reasons["I live in Leeds."]
+    assert "the surest, of those about as sure the ones said in more sessions" in reasons["I moved to Bristol."]
+
+
 def test_very_long_turns_are_read_at_both_ends_only() -> None:
     filler = "The committee met and the minutes were read aloud. " * 4000
     text = (

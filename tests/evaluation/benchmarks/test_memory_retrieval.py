@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import zlib
@@ -14,7 +15,7 @@ import pytest
 
 from checkout_parts import amem_at, memoryos_at
 from peregrm.cli import benchmark_memory, main
-from peregrm.errors import InputError
+from peregrm.errors import InputError, ModelTimeout
 from peregrm.evaluation.benchmarks.memory_retrieval.run import Remembering, run_retrieval
 from peregrm.evaluation.benchmarks.memory_retrieval.tasks import Example, Fact, read_examples, read_tasks
 from peregrm.evaluation.benchmarks.memory_retrieval.tune import NUMBERS, _points, _weight, tune
@@ -22,7 +23,7 @@ from peregrm.mapping import NoProgress
 from peregrm.memory import open_store
 from peregrm.models import registry
 from peregrm.models.cache import CachedModel
-from peregrm.models.scripted import ScriptedModel
+from peregrm.models.scripted import ScriptedModel, ScriptEntry
 
 Write = Callable[..., Path]
 
@@ -228,9 +229,9 @@ def ask(
 ) -> Callable[..., tuple[int, str, str]]:
     """Run the command on three users with a scripted model; return how it ended and what it said."""
 
-    def call(*arguments: str, answer: str = "knows words") -> tuple[int, str, str]:
+    def call(*arguments: str, answer: ScriptEntry | Callable[[], ScriptEntry] = "knows words") -> tuple[int, str, str]:
         monkeypatch.setattr(benchmark_memory, "_embedder", lambda _: WordEmbedder())
-        model = ScriptedModel(lambda _: answer, name="m")
+        model = ScriptedModel(lambda _: answer() if callable(answer) else answer, name="m")
         monkeypatch.setattr(registry, "open_model", lambda *_, cache, ledger: CachedModel(model, cache, ledger))
         common = ["benchmark", "memory", "--data", str(write()), "--model", "m@http://127.0.0.1:9/v1"]
         with pytest.raises(SystemExit) as end:
@@ -281,6 +282,17 @@ def test_a_store_that_asks_a_model_says_what_it_asked_and_what_failed(
     assert re.search(r"Behind these figures: [1-9]\d* model calls", out)
     assert "failures while adding: unparsable" in " ".join(out.split())
     assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_calls_that_failed_were_asked_too(ask: Callable[..., tuple[int, str, str]]) -> None:
+    """Half of the calls fail: that is half of what was asked, not as many as were answered."""
+    turn = itertools.count()
+    code, out, err = ask(
+        *("--store", "two_tier", "--failure-budget", "0.6"),
+        answer=lambda: ModelTimeout("too slow") if next(turn) % 2 else '{"edits": []}',
+    )
+    assert code == 0, err
+    assert "failures while adding: timeout 6" in " ".join(out.split())
 
 
 def test_what_a_store_would_ask_is_counted_first(ask: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def unread_history(history: History, found: Outcome[Memory]) -> Drop | None:
     """Return why nothing was kept of a history in a language without rules; None where something was, or there are rules for it."""
     if history.language in LANGUAGES or any(memory.status == "kept" for memory in found.kept):
         return None
-    known = " and ".join(_NAMES[language] for language in LANGUAGES)
+    known = " and ".join(_NAMES.get(language, language) for language in LANGUAGES)
     told = "was not recognised" if history.language == UNDETERMINED else f"is {history.language}"
     reason = f"the extractive method knows {known}; the language of this history {told}"
     return Drop(stage="memories", subject=history.id, kind=LANGUAGE, reason=reason)

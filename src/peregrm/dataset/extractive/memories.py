@@ -49,7 +49,7 @@ def extract_memories(history: History, embedder: Embedder | None = None) -> Outc
     """
     findings = [finding for sentence in read_sentences(history) if (finding := find(sentence)) is not None]
     stated, refused = _withhold([f for f in findings if _is_open(f)], [f for f in findings if not _is_open(f)])
-    stated, unread = limit_findings(stated, history)
+    stated, unread = limit_findings([f for f in stated if _may_be_kept(f, embedder)], history)
     drafts, doubted = _label(stated, embedder)
     drafts = _without_withheld(drafts, refused)
     supersede(drafts, history)
@@ -63,6 +63,11 @@ def extract_memories(history: History, embedder: Embedder | None = None) -> Outc
 
 def _is_open(finding: Finding) -> bool:
     return finding.reason is None
+
+
+def _may_be_kept(finding: Finding, embedder: Embedder | None) -> bool:
+    """Tell whether a finding is strong, or weak in a language that the embedder judges; nothing else lets a weak one in."""
+    return finding.strength >= WEAK or (embedder is not None and finding.sentence.language == "en")
 
 
 def _withhold(stated: list[Finding], refused: list[Finding]) -> tuple[list[Finding], list[Finding]]:

@@ -1,8 +1,8 @@
 """Bring the facts of one user together: duplicates become one, and a later fact replaces the earlier one it contradicts.
 
-Both are done by simple rules that would rather leave two memories standing than join or retire the wrong ones: facts are never joined
-where each has a number or a telling word that the other lacks. Left out on purpose: clustering, paraphrases in other words, and any
-attempt to find contradictions that no rule names.
+Both are done by simple rules that would rather leave two memories standing than join or retire the wrong ones: sentences that state
+different things (see `likeness`) are never joined. Left out on purpose: clustering, paraphrases in other words, and any attempt to find
+contradictions that no rule names.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from peregrm.errors import TrainingStopped
+from peregrm.errors import ArtifactError, TrainingStopped
 from peregrm.text import error_line
 from peregrm.training.careful import last_checkpoint
 from peregrm.training.policies import training_library
@@ -47,9 +47,11 @@ def naming_checkpoint(checkpoints: Path) -> Iterator[None]:
     """Where any other file of a training fails, as a log or a ledger on a full disk, raise `TrainingStopped` as `written_or_gone` does."""
     try:
         yield
-    except OSError as error:
+    except (OSError, ArtifactError) as error:
         full = _is_full(checkpoints, error)
-        if error.filename is None and not full:  # a connection, not a file
+        if (
+            not full and getattr(error, "filename", None) is None
+        ):  # a connection, or a file that says itself what is wrong with it
             raise
         raise _stopped(checkpoints, error, f"a file could not be {'written' if full else 'read or written'}") from error
 
@@ -63,4 +65,5 @@ def _stopped(checkpoints: Path, error: BaseException, what: str) -> TrainingStop
 
 def _is_full(checkpoints: Path, error: BaseException) -> bool:
     said = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return said or "No space left" in str(error) or shutil.disk_usage(checkpoints.parent).free < _FULL_BYTES
+    told = any(words in str(error) for words in ("No space left", "disk is full"))
+    return said or told or shutil.disk_usage(checkpoints.parent).free < _FULL_BYTES

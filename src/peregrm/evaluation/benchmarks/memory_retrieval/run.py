@@ -92,7 +92,7 @@ async def run_retrieval(
         reference: The name of the store that the others are compared with.
 
     Raises:
-        ModelError: Only a fatal one, of a store that asks a model.
+        ModelError: A fatal one of a store that asks a model, or any of a store on a server.
     """
     shared = None if embedder is None else Remembering(embedder)
     runs: dict[str, _Run] = {}
@@ -127,7 +127,7 @@ async def _run(
             await store.aclose()
         held = sum(len(task.own) + 2 * len(task.candidates) - 1 for task in tasks)
         size = file.stat().st_size / held if keeps and file.is_file() else None
-        add_ms, search_ms = await _times(tasks[:_TIMED], opener(Path(folder) / "timed.sqlite", embedder))
+        add_ms, search_ms = await _times(tasks[:_TIMED], opener(Path(folder) / "timed.sqlite", embedder), failures)
     return _Run(outcomes, add_ms, search_ms, size, failures)
 
 
@@ -172,13 +172,13 @@ def _rank(found: Sequence[Found], right: str) -> int | None:
     return next(places, None)
 
 
-async def _times(tasks: Sequence[Task], store: MemoryStore) -> tuple[float, float]:
+async def _times(tasks: Sequence[Task], store: MemoryStore, failures: Counter[str]) -> tuple[float, float]:
     """Return the milliseconds of this process's CPU that adding one note and one search take; waiting for others is none."""
     try:
         await store.search(tasks[0].user, tasks[0].query, limit=1)  # whatever is loaded at first use
         start = time.process_time()
         for task in tasks:
-            await store.add(task.user, _notes(store, task.user, task.candidates))
+            await _add(store, task.user, task.candidates, failures)
         added = time.process_time()
         for task in tasks:
             await store.search(task.user, task.query, limit=10)
