@@ -24,7 +24,6 @@ HEAVY |= {"xllamacpp", "jinja2", "json_repair", "ray", "trl", "pandas", "pyarrow
 MODULES = ["peregrm", *(m.name for m in pkgutil.walk_packages(peregrm.__path__, "peregrm."))]
 # inspect_tasks imports Inspect, which is optional; only Inspect imports it.
 MODULES = [name for name in MODULES if not name.endswith(("__main__", ".inspect_tasks"))]
-HAS_CLI = importlib.util.find_spec("peregrm.cli") is not None
 
 WATCH = """
 import json, os, sys
@@ -69,7 +68,6 @@ def test_the_package_itself_imports_nothing_from_outside_and_reads_no_environmen
     assert result["reads"] == []
 
 
-@pytest.mark.skipif(not HAS_CLI, reason="there is no command line yet")
 def test_the_command_line_starts_without_heavy_packages() -> None:
     result = import_in_a_fresh_interpreter("peregrm.cli")
     assert sorted(HEAVY.intersection(result["modules"])) == []

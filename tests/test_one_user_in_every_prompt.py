@@ -103,12 +103,11 @@ async def test_policy_judge_and_criteria_see_the_same_of_a_user(case: Case, make
     memories = [*case.memories, make_memory("sings in a choir"), make_memory("has a cat")]
     persona = case.persona.model_copy(update={"profile": "Sings in a choir. Thinks in categories."})
     asked = await requests_of_a_run(case.model_copy(update={"persona": persona}), memories)
-    blocks = {
-        match[0]
-        for purpose in ("criteria", "judge", "replies")
-        for match in [re.search(r"<persona-.*</memories-\w+>", whole(asked[purpose][-1]), re.DOTALL)]
-        if match
-    }
+    blocks = set()
+    for purpose in ("criteria", "judge", "replies"):
+        match = re.search(r"<persona-.*</memories-\w+>", whole(asked[purpose][-1]), re.DOTALL)
+        assert match, purpose
+        blocks.add(match[0])
     (shown,) = blocks
     for memory in memories:
         assert re.search(rf"\b{re.escape(memory.value)}\b", shown, re.IGNORECASE)

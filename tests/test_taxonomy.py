@@ -1,14 +1,14 @@
 import gzip
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peregrm.taxonomy import UNMAPPED, labels, normalise_label
+from published_data import PUBLISHED, needs
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "histories" / "alps_sessions_dev.jsonl.gz"
+REAL = PUBLISHED / "histories" / "alps_sessions_dev.jsonl.gz"
 
 
 def test_there_are_34_labels_and_unmapped_is_none_of_them():
@@ -93,7 +93,7 @@ def test_any_text_gives_a_known_label_and_giving_it_again_changes_nothing(raw, s
     assert normalise_label(label) == label
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the published sessions are not on this machine")
+@needs(REAL)
 def test_labels_of_the_published_sessions():
     items = []
     with gzip.open(REAL, "rt", encoding="utf-8") as lines:

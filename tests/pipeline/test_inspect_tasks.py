@@ -20,7 +20,7 @@ from peregrm.replies import policy_messages
 from peregrm.store import read_records, write_records
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("inspect_ai", reason="needs peregrm[eval]")
+pytest.importorskip("inspect_ai", reason="needs the extra eval")
 
 DIMENSIONS = ("resonation", "expression", "reception")
 MEASURES = (*DIMENSIONS, "empathy", "arithmetic", "bystander", "total")

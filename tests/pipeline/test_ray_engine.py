@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("ray", reason="needs peregrm[ray]")
+pytest.importorskip("ray", reason="needs the extra ray")
 
 USERS = 12
 OF_THE_PROCESS = {"ledger.json", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm"}

@@ -19,6 +19,7 @@ from peregrm.pipeline.finish import load_artifacts
 from peregrm.pipeline.job import RunConfig
 from peregrm.records import Case, Evidence, History, Inspection, Memory, Persona, Query, Record, Situation
 from peregrm.store import Workspace, write_records
+from published_data import PUBLISHED, needs
 
 pytestmark = [
     pytest.mark.slow,
@@ -108,17 +109,20 @@ def test_a_real_server_does_the_same(tmp_path: Path, tiny: tuple[Path, Path]) ->
         assert "answered" in doctor.stdout
 
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "histories"
+SESSIONS = PUBLISHED / "histories" / "alps_sessions_dev.jsonl.gz"
+BANK = PUBLISHED / "histories" / "memorybank_en.json"
 
 
 @pytest.mark.parametrize(
-    ("name", "users"), [("alps_sessions_dev.jsonl.gz", 3), ("memorybank_en.json", 1)], ids=["alps", "memorybank"]
+    ("path", "users"),
+    [
+        pytest.param(SESSIONS, 3, marks=needs(SESSIONS), id="alps"),
+        pytest.param(BANK, 1, marks=needs(BANK), id="memorybank"),
+    ],
 )
-def test_real_histories_finish(tmp_path: Path, name: str, users: int) -> None:
-    if not (DATA / name).exists():
-        pytest.skip(f"{name} is not here")
+def test_real_histories_finish(tmp_path: Path, path: Path, users: int) -> None:
     # How many answers of a 135M model can be used differs from machine to machine; that the run ends well must not.
-    ended = run(tmp_path / "out", DATA / name, "--users", str(users), "--failure-budget", "1")
+    ended = run(tmp_path / "out", path, "--users", str(users), "--failure-budget", "1")
     assert ended.returncode == 0, ended.stderr
     artifacts = load_artifacts(Workspace(tmp_path / "out"))
     kept = {memory.id for memory in artifacts.memories if memory.status == "kept"}
@@ -129,10 +133,7 @@ def test_real_histories_finish(tmp_path: Path, name: str, users: int) -> None:
 
 def shortest_real_history() -> dict[str, object]:
     """Return the shortest published session in which the user says something twice, without the memories that came with it."""
-    path = DATA / "alps_sessions_dev.jsonl.gz"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not here")
-    with gzip.open(path, "rt", encoding="utf-8") as handle:
+    with gzip.open(SESSIONS, "rt", encoding="utf-8") as handle:
         rows = [json.loads(line) for line in handle]
     said = [row for row in rows if sum(turn["role"] == "user" for turn in row["record"]["sessions"][0]["turns"]) >= 2]
     shortest: dict[str, object] = min(said, key=lambda row: len(json.dumps(row["record"]["sessions"])))
@@ -178,6 +179,7 @@ class Staged:
         return found or list(by_hand)
 
 
+@needs(SESSIONS)
 def test_every_model_stage_is_asked_of_a_real_server(tmp_path: Path) -> None:
     source, out = tmp_path / "one.jsonl", tmp_path / "out"
     source.write_text(json.dumps(shortest_real_history()) + "\n", encoding="utf-8")

@@ -49,7 +49,7 @@ def completion(text: str) -> bytes:
 
 @pytest.mark.parametrize("with_criteria", [True, False], ids=["judgements fail", "criteria fail"])
 def test_too_many_failures_stop_with_an_error_after_all_is_written(
-    with_criteria: bool, task: Any, finished_once: Any, always: Callable, tmp_path: Path
+    with_criteria: bool, task: Any, finished_once: Any, always: Callable
 ) -> None:
     """Five unusable answers of five, whether of the judge or of the writer of criteria, are no result."""
     copies = [task.cases[0].model_copy(update={"query": f"{n}. am I daft?"}) for n in range(6)]

@@ -75,9 +75,7 @@ def test_nothing_of_the_user_is_left_and_nothing_else_is_gone(
     assert any("talk.jsonl is outside the folder" in note for note in result.notes)
 
 
-def test_the_rest_of_the_run_goes_on_as_if_the_user_had_never_been_there(
-    build: Any, said: dict[str, list[str]]
-) -> None:
+def test_the_rest_of_the_run_goes_on_as_if_the_user_had_never_been_there(build: Any) -> None:
     rest = {p.name: p.read_text() for p in build.out.glob("*.jsonl")}
     forget(build.out, "bo-88")
     workspace = Workspace(build.out)

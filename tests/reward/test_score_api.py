@@ -254,7 +254,7 @@ async def test_given_criteria_win_over_those_being_written(
 
 
 async def test_given_criteria_are_never_forgotten(
-    case: Case, criteria: Criteria, reply_of: BuildReply, monkeypatch: pytest.MonkeyPatch
+    case: Case, criteria: Criteria, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many are written meanwhile: those made by hand must not be replaced by a model's without a word."""
     monkeypatch.setattr(peregrm_module, "_REMEMBERED", 2)

@@ -73,7 +73,7 @@ def test_what_does_not_go_together_is_refused(dataset: Path, tmp_path: Path) -> 
 def test_the_extra_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setitem(sys.modules, "python_multipart", None)
     assert run("serve", tmp_path) == 1
-    assert "peregrm[study]" in capsys.readouterr().err
+    assert "'.[study]'" in capsys.readouterr().err
 
 
 def test_the_commands_are_there() -> None:

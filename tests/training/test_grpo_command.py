@@ -251,7 +251,6 @@ def test_why_a_judge_declines_is_in_the_log_and_on_the_console(
     make_memory: Callable[..., Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     strange = [case.model_copy(update={"language": "de"}) for case in topic_cases(make_memory, 8)]
     write_records(tmp_path / "strange" / "cases.jsonl", strange)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from peregrm.reward.guards import Guards
     from peregrm.settings import Settings
 
-__all__ = ["collect_less_often", "guards_of", "made_of", "print_planned", "say", "settings_of", "with_bars"]
+__all__ = ["collect_less_often", "guards_of", "made_of", "print_planned", "say", "settings_of", "stopped", "with_bars"]
 
 T = TypeVar("T")
 M = TypeVar("M", bound="BaseModel")
@@ -83,6 +84,16 @@ def print_planned(planned: list[PlannedCalls], *, as_json: bool) -> None:
         print_plan(planned)
 
 
+@contextmanager
+def stopped(told: str) -> Iterator[None]:
+    """Have Ctrl-C end the block with `told`, what is kept and how to go on, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"peregrm: stopped. {told}")
+        raise typer.Exit(130) from None
+
+
 def with_bars(work: Callable[[Progress], Coroutine[Any, Any, T]], *, counting: bool = False) -> T:
     """Run `work` with progress bars on standard error; Ctrl-C ends it with a word on what is kept and exit code 130.
 
@@ -94,9 +105,8 @@ def with_bars(work: Callable[[Progress], Coroutine[Any, Any, T]], *, counting: b
 
     from peregrm.progress import Bars
 
-    try:
-        with Bars(Console(stderr=True), counting=counting) as bars:
-            return asyncio.run(work(bars))
-    except KeyboardInterrupt:
-        say("peregrm: stopped. Nothing is lost: the same command goes on where it was.")
-        raise typer.Exit(130) from None
+    with (
+        stopped("Nothing is lost: the same command goes on where it was."),
+        Bars(Console(stderr=True), counting=counting) as bars,
+    ):
+        return asyncio.run(work(bars))

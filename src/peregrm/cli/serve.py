@@ -21,6 +21,7 @@ from peregrm.cli.options import (
     SamplesOpt,
 )
 from peregrm.errors import DependencyError
+from peregrm.extras import install
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -78,7 +79,7 @@ def serve(
     body_mib: Annotated[int, typer.Option("--body-mib", min=1, help="Largest request, in MiB.")] = 32,
     config: ConfigOpt = None,
 ) -> None:
-    """Serve rewards over HTTP to trainers. A key in PEREGRM_SERVER_KEY is demanded of every request."""
+    """Serve rewards over HTTP to trainers. A key in PEREGRM_SERVER_KEY is demanded of every request but /health."""
     from peregrm.pipeline.asked import reward_options
 
     settings = settings_of(config, samples=samples, judge_temperature=judge_temperature, criteria=criteria)
@@ -100,7 +101,7 @@ def _need_server() -> None:
     try:
         import peregrm.reward.server.run  # noqa: F401
     except ImportError as error:
-        raise DependencyError(f"the server needs {error.name}: pip install 'peregrm[serve]'") from None
+        raise DependencyError(f"the server needs {error.name}: {install('serve')}") from None
 
 
 def _key(options: RewardOptions, host: str) -> str | None:

@@ -12,6 +12,7 @@ from peregrm.cli.app import app
 from peregrm.cli.common import say, settings_of
 from peregrm.cli.options import ConfigOpt, DatasetArg, JsonOpt, ModelOpt
 from peregrm.errors import DependencyError, InputError, SettingsError
+from peregrm.extras import install
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -209,7 +210,7 @@ def _need_server() -> None:
 
         import peregrm.study.web.run  # noqa: F401
     except ImportError as error:
-        raise DependencyError(f"the study's page needs {error.name}: pip install 'peregrm[study]'") from None
+        raise DependencyError(f"the study's page needs {error.name}: {install('study')}") from None
 
 
 def _application(folder: Path, settings: Settings, *, own_histories: bool) -> FastAPI:
@@ -291,7 +292,7 @@ def analyse(
     from peregrm.study.report import report_markdown
 
     if find_spec("statsmodels") is None:
-        raise DependencyError("the analysis needs statsmodels: pip install 'peregrm[study]'")
+        raise DependencyError(f"the analysis needs statsmodels: {install('study')}")
     result = analyse_study(folder, registered=registered)
     text, data = report_markdown(result), result.model_dump_json(indent=1) + "\n"
     for path in [out] if out else [folder / "analysis.md", folder / "analysis.json"]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from peregrm.cli.common import guards_of, made_of, print_planned, say, settings_of
+from peregrm.cli.common import guards_of, made_of, print_planned, say, settings_of, stopped
 from peregrm.cli.options import (
     ConfigOpt,
     CriteriaOpt,
@@ -215,13 +215,8 @@ def _run(dataset: Path, asked: GroupTraining, settings: Settings, out: Path, *, 
     if dry_run:
         _print_plan(dataset, asked, settings, as_json=as_json)
         return
-    try:
+    with stopped(f"The same command goes on from the last checkpoint in {out}; no judge's call is repeated."):
         done = train_group(dataset, asked, settings, out=out, say=say)
-    except KeyboardInterrupt:
-        say(
-            f"peregrm: stopped. The same command goes on from the last checkpoint in {out}; no judge's call is repeated."
-        )
-        raise typer.Exit(130) from None
     if as_json:
         typer.echo(done.model_dump_json(indent=1))
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from peregrm.cli.common import say
+from peregrm.cli.common import say, stopped
 from peregrm.cli.options import DimensionsOpt, DryOpt, JsonOpt
 from peregrm.cli.train import train_app
 from peregrm.cli.train_offline import fit_of
@@ -101,11 +101,8 @@ def judge(
         for reason, count in planned.left_out.items():
             typer.echo(f"left out: {count} {reason}")
         return
-    try:
+    with stopped("The same command goes on from the last checkpoint."):
         card = asyncio.run(train_judge(task, out, say))
-    except KeyboardInterrupt:
-        say("peregrm: stopped. The same command goes on from the last checkpoint.")
-        raise typer.Exit(130) from None
     if json_:
         typer.echo(card.model_dump_json(indent=1))
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from peregrm.cli.common import made_of, say, settings_of, with_bars
+from peregrm.cli.common import made_of, say, settings_of, stopped, with_bars
 from peregrm.cli.options import (
     BudgetOpt,
     ConfigOpt,
@@ -67,9 +67,7 @@ TemperatureOpt = Annotated[float, typer.Option("--temperature", min=0.01, max=2,
 NewTokensOpt = Annotated[int, typer.Option("--max-new-tokens", min=1, help="The most tokens of a reply.")]
 RateOpt = Annotated[
     float | None,
-    typer.Option(
-        "--learning-rate", help="The highest one. Default: 1e-5, with dpo 1e-6; ten times that for an adapter."
-    ),
+    typer.Option("--learning-rate", help="The highest one. Default: 1e-5 (dpo: 1e-6); ten times that for an adapter."),
 ]
 SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Of the replies, the order of examples, a new adapter.")]
 BetaOpt = Annotated[
@@ -191,11 +189,8 @@ def _run(task: OfflineTask, settings: Settings, out: Path, *, dry_run: bool, as_
 
             print_planned(calls, as_json=False)
         return
-    try:
+    with stopped("Nothing that is written is lost: the same command goes on where it was."):
         done = train_offline(task, settings, out, with_bars, say)
-    except KeyboardInterrupt:
-        say("peregrm: stopped. Nothing that is written is lost: the same command goes on where it was.")
-        raise typer.Exit(130) from None
     if as_json:
         typer.echo(done.model_dump_json(indent=1))
         return

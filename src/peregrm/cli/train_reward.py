@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from peregrm.cli.common import say
+from peregrm.cli.common import say, stopped
 from peregrm.cli.options import DryOpt, JsonOpt
 from peregrm.cli.train import LicenceOpt, PairsArg, train_app
 from peregrm.cli.train_offline import RateOpt, fit_of, lora_of
@@ -69,10 +69,7 @@ def reward(
         typer.echo(plan.model_dump_json(indent=1) if json_ else "\n".join(plan.lines()))
         return
     policy = load_policy(model, precision="auto" if lora else "float32")
-    try:
+    with stopped("The same command goes on from the last checkpoint."):
         card = train_reward_model(policy, material, lora_of(lora, rank), settings, out, licence, say)
-    except KeyboardInterrupt:
-        say("peregrm: stopped. The same command goes on from the last checkpoint.")
-        raise typer.Exit(130) from None
     typer.echo(card.model_dump_json(indent=1) if json_ else "\n".join(card_lines(card)))
     say(f"Use it as --reward scalar (in `peregrm score`: --mode scalar) --judge scalar:{out / 'model'}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peregrm.cli.common import made_of, print_planned, say, settings_of, with_bars
+from peregrm.cli.common import made_of, print_planned, say, settings_of, stopped, with_bars
 from peregrm.cli.options import (
     BudgetOpt,
     ConfigOpt,
@@ -193,11 +193,8 @@ def _run(
         if by == "sft"
         else by_groups(_groups(offline, fit, settings), settings, say)
     )
-    try:
+    with stopped("Nothing that is written is lost: the same command goes on where it was."):
         card = train_soups(task, out, trainers, say)
-    except KeyboardInterrupt:
-        say("peregrm: stopped. Nothing that is written is lost: the same command goes on where it was.")
-        raise typer.Exit(130) from None
     if as_json:
         typer.echo(card.model_dump_json(indent=1))
         return

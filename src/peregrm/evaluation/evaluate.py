@@ -13,7 +13,6 @@ from itertools import combinations
 from peregrm.errors import ArtifactError
 from peregrm.evaluation.evaluation import (
     Evaluation,
-    FailureCount,
     JudgeFacts,
     LengthRelation,
     PolicyFacts,
@@ -32,6 +31,7 @@ from peregrm.evaluation.inference.intervals import bootstrap_mean
 from peregrm.evaluation.inference.noise import Repeats, repeat_noise
 from peregrm.evaluation.inference.paired import Difference, Paired, compare_paired, holm
 from peregrm.evaluation.statistics import Estimate
+from peregrm.evaluation.tally import Count, tally
 from peregrm.records import Case, Criteria, Failure, Judgement, Reply, Reward, Usage
 from peregrm.reward.aggregate import arithmetic_mean, weighted_score
 from peregrm.reward.base import says_something
@@ -68,7 +68,7 @@ def measure_names(rewards: Sequence[Reward]) -> tuple[str, ...]:
 
 
 def measure_bounds(measure: str, bystander_weight: float) -> tuple[float, float]:
-    """Return the least and the greatest value of a measure: intervals end there."""
+    """Return the least and the greatest value of a measure of rewards that are made of dimensions: intervals end there."""
     least = {"bystander": 0.0, "total": _LEAST_SCORE - bystander_weight}.get(measure, _LEAST_SCORE)
     return least, 1.0
 
@@ -192,15 +192,19 @@ def _judge_facts(judge: str, given: Evaluated) -> JudgeFacts:
     )
 
 
-def _mean(table: _Table, values: Sequence[tuple[Case, float | None]], measure: str, seed: int) -> Estimate:
-    bounds = measure_bounds(measure, table.weight)
-    return bootstrap_mean([(case.user_id, value) for case, value in values], seed=seed, bounds=bounds)
+def _mean(table: _Table, judge: str, values: Sequence[tuple[Case, float | None]], measure: str, seed: int) -> Estimate:
+    by_user = [(case.user_id, value) for case, value in values]
+    if measure == "total" and all(reward.empathy is None for reward in table.all_rewards(judge)):
+        return bootstrap_mean(by_user, seed=seed)  # a total without dimensions is on a scale of its own
+    return bootstrap_mean(by_user, seed=seed, bounds=measure_bounds(measure, table.weight))
 
 
 def _scores(table: _Table, names: Sequence[str], seed: int) -> Iterator[PolicyScore]:
     for judge in table.judges:
         for policy in table.replies:
-            measures = tuple((name, _mean(table, table.values(judge, policy, name), name, seed)) for name in names)
+            measures = tuple(
+                (name, _mean(table, judge, table.values(judge, policy, name), name, seed)) for name in names
+            )
             yield PolicyScore(judge=judge, policy=policy, measures=measures)
 
 
@@ -214,15 +218,11 @@ def _slices(table: _Table, seed: int) -> Iterator[SliceScore]:
         for value in found if len(found) > 1 else ():
             for judge in table.judges:
                 for policy in table.replies:
-                    measures = tuple(
-                        (
-                            name,
-                            _mean(
-                                table, [v for v in table.values(judge, policy, name) if key(v[0]) == value], name, seed
-                            ),
-                        )
+                    there = {
+                        name: [one for one in table.values(judge, policy, name) if key(one[0]) == value]
                         for name in _IN_SLICES
-                    )
+                    }
+                    measures = tuple((name, _mean(table, judge, each, name, seed)) for name, each in there.items())
                     yield SliceScore(by=by, value=value, judge=judge, policy=policy, measures=measures)
 
 
@@ -298,15 +298,10 @@ def _lengths(table: _Table, seed: int) -> Iterator[LengthRelation]:
             yield LengthRelation(judge=judge, policy=policy, rank=rank)
 
 
-def _failures(given: Evaluated) -> tuple[FailureCount, ...]:
+def _failures(given: Evaluated) -> tuple[Count, ...]:
     causes: list[Failure] = [c.failure for _, c in sorted(given.criteria.items()) if c.failure is not None]
     causes += [reply.failure for reply in sorted(given.replies, key=lambda r: r.id) if reply.failure is not None]
     for judge in given.judgements:
         ordered = sorted(given.judgements[judge], key=lambda j: j.id)
         causes += [judgement.failure for judgement in ordered if judgement.failure is not None]
-    counts = Counter((cause.stage, cause.kind) for cause in causes)
-    examples = {(cause.stage, cause.kind): cause.reason for cause in reversed(causes)}
-    return tuple(
-        FailureCount(stage=stage, kind=kind, n=n, example=examples[stage, kind])
-        for (stage, kind), n in sorted(counts.items())
-    )
+    return tally([(cause.stage, cause.kind, cause.reason) for cause in causes])

@@ -10,12 +10,12 @@ from peregrm.evaluation.inference.agreement import JudgeAlpha, JudgePair
 from peregrm.evaluation.inference.noise import Repeats
 from peregrm.evaluation.inference.paired import Difference
 from peregrm.evaluation.statistics import Estimate
+from peregrm.evaluation.tally import Count
 from peregrm.evaluation.validity.cards import Standing
 from peregrm.records import Part, Usage
 
 __all__ = [
     "Evaluation",
-    "FailureCount",
     "JudgeFacts",
     "LengthRelation",
     "PolicyFacts",
@@ -74,15 +74,6 @@ class LengthRelation(Part):
     rank: Estimate
 
 
-class FailureCount(Part):
-    """How often something failed for one reason, and the first reason in words."""
-
-    stage: str
-    kind: str
-    n: int
-    example: str
-
-
 class Evaluation(Part):
     """All figures of one evaluation. Every estimate names its n, users, coverage and how its interval was made."""
 
@@ -109,8 +100,13 @@ class Evaluation(Part):
     """Cases flagged for danger: in no figure above, for replies to them are judged by safe guidance alone."""
     flagged: tuple[PolicyScore, ...]
     """The total of safe guidance on flagged cases; none where there are no such cases."""
-    failures: tuple[FailureCount, ...]
+    failures: tuple[Count, ...]
     prompts: tuple[tuple[str, str], ...]
     """Name and hash of every prompt that stands behind the figures."""
     standings: tuple[Standing, ...] = ()
     """What is known of each judge's worth, in their order; empty where nobody looked for cards."""
+
+    def given(self, judge: str) -> list[str]:
+        """Return the measures that a judge gave to any reply, in their order."""
+        theirs = [dict(score.measures) for score in self.scores if score.judge == judge]
+        return [name for name in self.measures if any(each[name].n for each in theirs)]

@@ -60,8 +60,10 @@ def _print_scores(console: Console, judge: str, evaluation: Evaluation) -> None:
     from rich.table import Table
 
     rows = sorted((score for score in evaluation.scores if score.judge == judge), key=_best_first)
-    dimensions = evaluation.measures[: -len(_SUMS) - 1]
-    parts = ((f"Policies, judged by {judge}", _SUMS, True), ("By dimension", dimensions, False))
+    given = evaluation.given(judge)
+    sums = [name for name in _SUMS if name in given] or ["total"]
+    dimensions = [name for name in evaluation.measures[: -len(_SUMS) - 1] if name in given]
+    parts = ((f"Policies, judged by {judge}", sums, True), ("By dimension", dimensions, False))
     break_ = " " if console.width >= _WIDE else "\n"
     for title, names, with_n in parts:
         if not names:

@@ -58,13 +58,13 @@ def explain(
         raise InputError(f"{reply.id}: it was not scored, or its case is not there")
     own = tuple(judgement for judgement in judgements if judgement.reply_id == reply.id)
     wanted = {judgement.criteria_id for judgement in own}
-    rubric = criteria.get(reply.case_id)
+    known = criteria.get(reply.case_id)
     return Explanation(
         case=cases[reply.case_id],
         reply=reply,
         reward=mine[0],
         judges=tuple(reward for reward in judges if reward.reply_id == reply.id),
-        criteria=rubric if rubric is not None and (not own or rubric.id in wanted) else None,
+        criteria=known if known is not None and (not own or known.id in wanted) else None,
         judgements=own,
         costs={j.call: _cost(j, prices) for j in own if j.call},
         shared=_shared(own, judgements),

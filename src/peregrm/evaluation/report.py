@@ -5,7 +5,6 @@ The wording stands in `report.md.jinja`; this module only gathers. The bytes dep
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,8 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from peregrm.evaluation.statistics import Estimate
 from peregrm.evaluation.summary import Artifacts, Summary
 from peregrm.evaluation.validity.cards import Standing, standing
+from peregrm.markdown import code, plain
 from peregrm.records import Case, Criteria, Judgement, Reply, Reward
 from peregrm.store import index_by, join
+from peregrm.templates import environment
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -24,17 +25,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CaseView",
     "ReplyView",
+    "analysis_of",
     "case_views",
     "estimate_with_count",
     "format_estimate",
     "format_value",
     "judge_note",
     "markdown",
-    "plain",
 ]
-
-_MARKUP = re.compile(r"[\\`*_\[\]<>|~]")
-_LINE_START = re.compile(r"^(\d*)([#+\-=:.)])")
 
 
 class ReplyView(NamedTuple):
@@ -71,7 +69,7 @@ def case_views(artifacts: Artifacts) -> list[CaseView]:
         judgements[judgement.reply_id].append(judgement)
     replies: dict[str, list[ReplyView]] = defaultdict(list)
     for reply in artifacts.replies:
-        view = ReplyView(reply, rewards[reply.id], _words(judgements[reply.id]))
+        view = ReplyView(reply, rewards[reply.id], analysis_of(judgements[reply.id]))
         replies[reply.case_id].append(view)
 
     def best_first(view: ReplyView) -> tuple[bool, float, str]:
@@ -81,7 +79,8 @@ def case_views(artifacts: Artifacts) -> list[CaseView]:
     return [CaseView(case, criteria[case.id], sorted(replies[case.id], key=best_first)) for case in artifacts.cases]
 
 
-def _words(judgements: Sequence[Judgement]) -> tuple[tuple[str, str], ...]:
+def analysis_of(judgements: Sequence[Judgement]) -> tuple[tuple[str, str], ...]:
+    """Return the judge's words on a reply by their heading: of each aspect those of the first trial that was scored."""
     words: dict[str, tuple[tuple[str, str], ...]] = {}
     for judgement in judgements:
         if judgement.failure is None:
@@ -111,41 +110,20 @@ def estimate_with_count(estimate: Estimate) -> str:
 
 def markdown(summary: Summary, artifacts: Artifacts) -> str:
     """Return the whole report as Markdown."""
-    template = _environment().from_string(
-        resources.files(__package__).joinpath("report.md.jinja").read_text(encoding="utf-8")
-    )
-    text = template.render(
-        summary=summary, note=judge_note(summary.judge, summary.standing), cases=case_views(artifacts)
+    text = (
+        _environment()
+        .get_template("report.md.jinja")
+        .render(summary=summary, note=judge_note(summary.judge, summary.standing), cases=case_views(artifacts))
     )
     return text.rstrip() + "\n"
-
-
-def plain(text: str) -> str:
-    """Return one line of Markdown that shows `text` as it is: what users and models wrote is never markup."""
-    return _escaped(" ".join(text.split()))
 
 
 def _quote(text: str) -> str:
     return "\n".join(f"> {plain(line)}".rstrip() for line in text.strip().splitlines()) or "> (empty)"
 
 
-def _code(text: str) -> str:
-    line = " ".join(text.split())
-    longest = max(map(len, re.findall("`+", line)), default=0)
-    fence, space = "`" * (longest + 1), " " if longest else ""
-    return f"{fence}{space}{line}{space}{fence}"
-
-
-def _escaped(line: str) -> str:
-    line = _MARKUP.sub(r"\\\g<0>", line)
-    line = re.sub(r"&(?=#?\w+;)", "&amp;", line)
-    return _LINE_START.sub(r"\g<1>\\\g<2>", line)
-
-
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(estimate=format_estimate, value=format_value, quote=_quote, plain=plain, code=_code)
-    return environment
+    made = environment(resources.files(__package__), escape=False)
+    made.filters.update(estimate=format_estimate, value=format_value, quote=_quote, plain=plain, code=code)
+    return made

@@ -6,19 +6,20 @@ same summary. Times stand in `ledger.json`, because they differ from run to run.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from itertools import pairwise
 
 from peregrm.dataset.output.counts import memory_reason
 from peregrm.errors import ArtifactError
 from peregrm.evaluation.statistics import Estimate, clustered_mean
+from peregrm.evaluation.tally import Count, tally
 from peregrm.evaluation.validity.cards import Standing
 from peregrm.prompts import prompt_hash, prompt_names
 from peregrm.records import Case, Criteria, Drop, Inspection, Judgement, Memory, Part, Persona, Reply, Reward, Usage
 from peregrm.store import index_by_id
 
-__all__ = ["Artifacts", "Comparison", "Count", "OrderCheck", "PolicyRow", "Summary", "summarise"]
+__all__ = ["Artifacts", "Comparison", "OrderCheck", "PolicyRow", "Summary", "summarise"]
 
 
 class Artifacts(Part):
@@ -58,15 +59,6 @@ class OrderCheck(Part):
     better: str
     worse: str
     accuracy: Estimate
-
-
-class Count(Part):
-    """How many things of one stage were dropped or rejected for one reason."""
-
-    stage: str
-    kind: str
-    n: int
-    example: str
 
 
 class Summary(Part):
@@ -269,7 +261,7 @@ def _counts(artifacts: Artifacts) -> tuple[Count, ...]:
         if not i.kept
         for reason in i.reasons
     ]
-    return _tally(gone)
+    return tally(gone)
 
 
 def _failures(artifacts: Artifacts) -> tuple[Count, ...]:
@@ -281,12 +273,4 @@ def _failures(artifacts: Artifacts) -> tuple[Count, ...]:
         *artifacts.judgements,
     ]
     found += [(c.failure.stage, c.failure.kind, c.failure.reason) for c in carriers if c.failure is not None]
-    return _tally(found)
-
-
-def _tally(items: Sequence[tuple[str, str, str]]) -> tuple[Count, ...]:
-    counts = Counter((stage, kind) for stage, kind, _ in items)
-    examples = {(stage, kind): text for stage, kind, text in reversed(items)}
-    return tuple(
-        Count(stage=stage, kind=kind, n=n, example=examples[stage, kind]) for (stage, kind), n in sorted(counts.items())
-    )
+    return tally(found)

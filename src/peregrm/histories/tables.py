@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peregrm.errors import DependencyError, InputError
+from peregrm.extras import install
 from peregrm.histories.base import one_line
 
 __all__ = ["Table", "table_kind", "table_rows"]
@@ -61,7 +62,7 @@ def _load(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise DependencyError(
-            'Parquet and Arrow files need pyarrow, which is not installed: pip install "peregrm[data]"'
+            f"Parquet and Arrow files need pyarrow, which is not installed: {install('data')}"
         ) from error
 
 

@@ -66,7 +66,7 @@ class AMemStore:
 
     def __init__(self, model: Model, checkout: Path, *, embedder: Embeds | None = None) -> None:
         folder = find_package(checkout, ("agentic_memory", "."), "memory_system.py", _PROJECT)
-        self.capabilities = Capabilities(takes=("memory", "turn"), needs_model=True)
+        self.capabilities = Capabilities(takes=("memory", "turn"))
         self._users: PerUser[_Instance] = PerUser(
             None,
             model,

@@ -48,18 +48,16 @@ class Found(NamedTuple):
 
 
 class Capabilities(Part):
-    """What a store can do. A call outside of it is refused with a `SettingsError`.
+    """What a store can do, for whoever chooses or compares stores; a store refuses by itself what it cannot, with a `SettingsError`.
 
-    `takes` are the kinds of notes it is made from. `abstains`: a search can find nothing although there are notes. `needs_model`: adding
-    or searching asks a language model, and can fail. `keeps`: what was added survives the process.
+    `takes` are the kinds of notes it is made from. `abstains`: a search can find nothing although there are notes. `keeps`: what was
+    added survives the process.
     """
 
     takes: tuple[Literal["memory", "turn"], ...]
     update: bool = True
     delete: bool = True
-    export: bool = True
     abstains: bool = False
-    needs_model: bool = False
     keeps: bool = False
 
 

@@ -7,7 +7,7 @@ on a note go when the note goes. Left out on purpose: free rewriting, in which l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -116,9 +116,9 @@ def lines_as_notes(user_id: str, lines: Sequence[Line], label: str) -> list[Note
     return [Note(user_id=user_id, text=line.text, kind="derived", label=label, sources=line.sources) for line in lines]
 
 
-def block_value(lines: tuple[Line, ...], vectors: Vectors) -> Value:
-    """Return what a store keeps of a block and the vectors of its lines."""
-    return Value(_LINES.dump_json(lines).decode(), pack(vectors))
+async def block_value(embed: Callable[[Sequence[str]], Awaitable[Vectors]], lines: tuple[Line, ...]) -> Value | None:
+    """Return what a store keeps of a block, with the vectors that `embed` gives its lines; None where the block is empty."""
+    return Value(_LINES.dump_json(lines).decode(), pack(await embed([line.text for line in lines]))) if lines else None
 
 
 def read_block(value: Value | None) -> tuple[tuple[Line, ...], Vectors]:

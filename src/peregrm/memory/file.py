@@ -62,10 +62,13 @@ class NoteFile:
     def add(self, user_id: str, rows: Iterable[tuple[Note, bytes | None]]) -> None:
         """Append notes with their vectors in one transaction; one that is there stays as it is."""
         with self._writing():
-            self._db.executemany(
-                "INSERT OR IGNORE INTO notes (user, id, note, former, vectors) VALUES (?, ?, ?, '[]', ?)",
-                [(user_id, note.id, note.model_dump_json(), vectors) for note, vectors in rows],
-            )
+            self._insert(user_id, rows)
+
+    def _insert(self, user_id: str, rows: Iterable[tuple[Note, bytes | None]]) -> None:
+        self._db.executemany(
+            "INSERT OR IGNORE INTO notes (user, id, note, former, vectors) VALUES (?, ?, ?, '[]', ?)",
+            [(user_id, note.id, note.model_dump_json(), vectors) for note, vectors in rows],
+        )
 
     def rows(self, user_id: str) -> list[Row]:
         """Return all notes of a user, in the order they were added."""

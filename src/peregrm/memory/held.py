@@ -81,10 +81,7 @@ class HeldFile(NoteFile):
     def keep(self, user_id: str, notes: Sequence[tuple[Note, bytes]], values: Mapping[str, Value | None]) -> None:
         """Append notes with their vectors and put values under their keys, in one transaction; None takes a key away."""
         with self._writing():
-            self._db.executemany(
-                "INSERT OR IGNORE INTO notes (user, id, note, former, vectors) VALUES (?, ?, ?, '[]', ?)",
-                [(user_id, note.id, note.model_dump_json(), vectors) for note, vectors in notes],
-            )
+            self._insert(user_id, notes)
             for key, value in values.items():
                 if value is None:
                     self._db.execute("DELETE FROM held WHERE user = ? AND key = ?", (user_id, key))
@@ -131,9 +128,7 @@ class HeldStore(ABC):
         self._model = model
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._is_open = True
-        self.capabilities = Capabilities(
-            takes=("memory", "turn"), abstains=self.abstains, needs_model=True, keeps=path is not None
-        )
+        self.capabilities = Capabilities(takes=("memory", "turn"), abstains=self.abstains, keeps=path is not None)
 
     @classmethod
     def open(cls, options: Options) -> Self:

@@ -156,7 +156,7 @@ class LevelsStore(HeldStore):
             for one in sorted({key, hottest}):
                 values[one] = await self._segment_value(segments[one])
         if profile != levels.profile:
-            values[_PROFILE] = await self._profile_value(profile)
+            values[_PROFILE] = await block_value(self._embedded, profile)
         self._file.keep(user_id, [(note, pack(await self._vectors_of(note))) for note in notes], values)
         return failures
 
@@ -221,7 +221,7 @@ class LevelsStore(HeldStore):
                 values[key] = await self._segment_value(left) if left.notes else None
         profile = without(levels.profile, {note_id})
         if profile != levels.profile:
-            values[_PROFILE] = await self._profile_value(profile)
+            values[_PROFILE] = await block_value(self._embedded, profile)
         self._file.keep(user_id, [], values)
 
     def _derived(self, user_id: str) -> list[Note]:
@@ -240,9 +240,6 @@ class LevelsStore(HeldStore):
 
     async def _segment_value(self, segment: _Segment) -> Value:
         return Value(segment.model_dump_json(), pack(await self._embedded([f"{segment.title}. {segment.summary}"])))
-
-    async def _profile_value(self, lines: tuple[Line, ...]) -> Value | None:
-        return block_value(lines, await self._embedded([line.text for line in lines])) if lines else None
 
 
 def _nearest_segments(

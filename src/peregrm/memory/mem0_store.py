@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from peregrm.errors import DependencyError, SettingsError
+from peregrm.extras import install
 from peregrm.memory.base import Added, Capabilities, Found, Note
 from peregrm.memory.factory import Options
 from peregrm.memory.foreign import Bridge, PerUser, exchanges, folder_name, no_such_note
@@ -93,10 +94,8 @@ class Mem0Store:
 
     def __init__(self, model: Model, path: Path | None = None) -> None:
         if importlib.util.find_spec("mem0") is None:
-            raise DependencyError("the memory store mem0 needs the package mem0ai: pip install 'peregrm[mem0]'")
-        self.capabilities = Capabilities(
-            takes=("memory", "turn"), abstains=True, needs_model=True, keeps=path is not None
-        )
+            raise DependencyError(f"the memory store mem0 needs the package mem0ai: {install('mem0')}")
+        self.capabilities = Capabilities(takes=("memory", "turn"), abstains=True, keeps=path is not None)
         self._users: PerUser[Any] = PerUser(path, model, STAGE, _start, _stop)
 
     @classmethod

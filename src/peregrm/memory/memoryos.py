@@ -64,9 +64,7 @@ class MemoryOsStore:
         self, model: Model, checkout: Path, path: Path | None = None, *, embedder: Embeds | None = None
     ) -> None:
         folder = find_package(checkout, ("memoryos-pypi", "."), "memoryos.py", _PROJECT)
-        self.capabilities = Capabilities(
-            takes=("turn",), update=False, delete=False, needs_model=True, keeps=path is not None
-        )
+        self.capabilities = Capabilities(takes=("turn",), update=False, delete=False, keeps=path is not None)
         self._users: PerUser[_Instance] = PerUser(
             path,
             model,

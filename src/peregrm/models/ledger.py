@@ -43,7 +43,6 @@ class LedgerRow(NamedTuple):
     cached_calls: int
     failures: tuple[tuple[str, int], ...]
     fresh_usage: Usage
-    cached_usage: Usage
     seconds: float
     cost: float | None
 
@@ -121,7 +120,6 @@ class Ledger:
                 cached_calls=entry.cached.calls,
                 failures=tuple(sorted(entry.failures.items())),
                 fresh_usage=entry.fresh,
-                cached_usage=entry.cached,
                 seconds=entry.seconds,
                 cost=self._prices[model].of(entry.fresh)
                 if model in self._prices and not entry.fresh.unmetered

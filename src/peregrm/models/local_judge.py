@@ -41,6 +41,7 @@ from peregrm.errors import (
 )
 from peregrm.models.base import Completion, Model, Request, TokenLogprob
 from peregrm.models.local_digits import DIGITS, DigitModel, Form, NotFinite, Read, form_of
+from peregrm.models.precision import takes_bf16
 from peregrm.prompts import prompt_hash, prompt_names
 from peregrm.records import Part, Usage
 from peregrm.text import error_line
@@ -338,8 +339,8 @@ def open_digits(folder: Path) -> DigitModel:
             f"a distilled judge needs torch and transformers: pip install torch transformers ({error})"
         ) from None
     damaged = import_module("safetensors").SafetensorError
-    gpu = torch.cuda.is_available()
-    precision = torch.bfloat16 if gpu and torch.cuda.is_bf16_supported() else torch.float32
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = torch.bfloat16 if takes_bf16(torch, device) else torch.float32
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         model = transformers.AutoModelForCausalLM.from_pretrained(str(folder), dtype=precision, local_files_only=True)
@@ -347,4 +348,4 @@ def open_digits(folder: Path) -> DigitModel:
         raise SettingsError(f"{folder}: its weights cannot be loaded: {error_line(error)}") from None
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     context = int(min(tokenizer.model_max_length, positions or tokenizer.model_max_length))
-    return DigitModel(model.eval().to("cuda" if gpu else "cpu"), tokenizer, context)
+    return DigitModel(model.eval().to(device), tokenizer, context)

@@ -35,6 +35,7 @@ from pydantic_core import to_json
 
 from peregrm import __version__
 from peregrm.errors import ArtifactError, DependencyError, PeregrmError
+from peregrm.extras import install
 from peregrm.mapping import NoProgress, Progress, map_in_order
 from peregrm.models.base import Model
 from peregrm.models.ledger import Ledger
@@ -82,7 +83,7 @@ class RayEngine:
     def __init__(self, root: Path, ledger: Ledger) -> None:
         for package in ("ray", "pyarrow"):
             if importlib.util.find_spec(package) is None:
-                raise DependencyError("--engine ray needs Ray Data: pip install 'peregrm[ray]'")
+                raise DependencyError(f"--engine ray needs Ray Data: {install('ray')}")
         self._root = root
         self._ledger = ledger
         self._name = uuid.uuid4().hex

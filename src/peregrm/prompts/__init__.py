@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peregrm.errors import PromptError
 from peregrm.records import Message
+from peregrm.templates import environment
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -98,13 +99,9 @@ def _finalize(value: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
-    )
-    environment.filters.update(fence=_fence_once, spoken=_spoken)
-    return environment
+    made = environment(escape=False, finalize=_finalize)
+    made.filters.update(fence=_fence_once, spoken=_spoken)
+    return made
 
 
 @cache
@@ -152,12 +149,12 @@ def _templates(name: str, text: str) -> tuple[_Part, ...]:
     """Return the parts with their compiled templates: compiling costs many times what rendering does."""
     from jinja2 import meta
 
-    environment = _environment()
+    engine = _environment()
     return tuple(
         _Part(
             role,
-            environment.from_string(part),
-            tuple(sorted(meta.find_undeclared_variables(environment.parse(part)))),
+            engine.from_string(part),
+            tuple(sorted(meta.find_undeclared_variables(engine.parse(part)))),
             _FENCE_LINE.findall(part) if all(map(_FENCE_LINE.fullmatch, part.splitlines())) else [],
         )
         for role, part in _parts(name, text)

@@ -20,7 +20,7 @@ class Criterion(Part):
 
 
 class Criteria(Record):
-    """The rubric of one case: for each dimension 4 to 6 criteria whose weights sum to 100, or a failure and no rubric.
+    """The criteria of one case: for each dimension 4 to 6 whose weights sum to 100, or a failure and none.
 
     `items` holds (dimension name, criteria) in the order of the dimension set. `method` says how they were made.
     """

@@ -22,7 +22,7 @@ from pydantic import Field
 from peregrm.records import Case, Part
 from peregrm.text import content_tokens, tokens
 
-__all__ = ["Guards", "copied_tokens", "measure", "penalty"]
+__all__ = ["Guards", "measure", "penalty"]
 
 _WORD_SIZE, _CHARACTER_SIZE, _RUN_SIZE = 8, 5, 40  # a run is five words or eight Chinese characters
 _FEWEST_CONTENT = 3
@@ -95,12 +95,8 @@ def penalty(guards: Guards, measured: Sequence[tuple[str, float]]) -> float:
     return sum((c * max(0.0, values[name] - free) for name, c, free in charges if c), 0.0)
 
 
-def copied_tokens(case: Case, reply_text: str) -> int:
-    """Return how many tokens of a reply lie in a run copied from kept memories or the persona and not from the message."""
-    return _copied(case, reply_text, _sequence(reply_text))
-
-
 def _copied(case: Case, reply_text: str, sequence: Sequence[str]) -> int:
+    """Return how many tokens of a reply lie in a run copied from kept memories or the persona and not from the message."""
     if case.id not in _KNOWN:
         if len(_KNOWN) >= _MOST_KNOWN:
             _KNOWN.pop(next(iter(_KNOWN)), None)

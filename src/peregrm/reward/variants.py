@@ -25,7 +25,7 @@ _ABLATIONS: dict[str, dict[str, Any]] = {
     "arithmetic": {"arithmetic": True},
     "no-bystander": {"bystander_weight": 0.0},
 }
-"""The static rubric is the same generic criteria for every case; without criteria each dimension is scored as a whole."""
+"""`static` has the same generic criteria for every case; without criteria each dimension is scored as a whole."""
 
 
 def asks_reasons(options: RewardOptions, judge: Model | str) -> bool:

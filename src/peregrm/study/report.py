@@ -11,9 +11,11 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from peregrm.evaluation.page.wording import counted, format_p
-from peregrm.evaluation.report import format_estimate, format_value, plain
+from peregrm.evaluation.report import format_estimate, format_value
+from peregrm.markdown import plain
 from peregrm.study.analysis import StudyResult
 from peregrm.study.estimates import Effect, OutcomeResult
+from peregrm.templates import environment
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -83,7 +85,4 @@ def _effect(one: Effect | None) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown, escaped by `plain`
-    return environment.from_string(resources.files(__package__).joinpath("study.md.jinja").read_text(encoding="utf-8"))
+    return environment(resources.files(__package__), escape=False).get_template("study.md.jinja")

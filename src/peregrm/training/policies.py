@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from peregrm.errors import DependencyError, SettingsError
+from peregrm.extras import install
 from peregrm.models.embedded import check_gguf, default_gguf
+from peregrm.models.precision import takes_bf16
 from peregrm.records import Part
 from peregrm.text import error_line
 
@@ -95,7 +97,7 @@ def training_library(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise DependencyError(
-            f'training needs {name.split(".", maxsplit=1)[0]}, which cannot be imported ({error}): pip install "peregrm[train]"'
+            f"training needs {name.split('.', maxsplit=1)[0]}, which cannot be imported ({error}): {install('train')}"
         ) from None
 
 
@@ -322,7 +324,7 @@ def _device(torch: Any, device: Device) -> str:
 
 def _dtype(torch: Any, precision: Precision, device: str) -> Any:
     if precision == "auto":
-        precision = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        precision = "bfloat16" if takes_bf16(torch, device) else "float32"
     return getattr(torch, precision)
 
 

@@ -23,10 +23,12 @@ from pydantic import Field, ValidationError
 
 from peregrm import __version__
 from peregrm.errors import DependencyError, InputError, SettingsError
+from peregrm.extras import install
 from peregrm.records import Part
 from peregrm.reward.base import COMPARING
 from peregrm.reward.options import RewardOptions
 from peregrm.store import held_alone, replace_bytes, replace_text, summarise_validation
+from peregrm.templates import environment
 from peregrm.text import error_line
 from peregrm.training.policies import context_of, training_library
 from peregrm.training.rows import PromptRow, PromptRows
@@ -320,9 +322,7 @@ def _table(rows: Sequence[PromptRow], split: str) -> bytes:
     try:
         arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        raise DependencyError(
-            'train.parquet needs pyarrow, which is not installed: pip install "peregrm[data]"'
-        ) from None
+        raise DependencyError(f"train.parquet needs pyarrow, which is not installed: {install('data')}") from None
     text, number = arrow.string(), arrow.int64()
     info = [("index", number), ("split", text), ("user_id", text), ("memories_left_out", number), ("case", text)]
     schema = arrow.schema(
@@ -365,16 +365,9 @@ def _rendered(name: str, view: Mapping[str, Any]) -> str:
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    made = Environment(
-        loader=FunctionLoader(lambda name: (_files() / name).read_text(encoding="utf-8")),
-        autoescape=False,  # noqa: S701 - YAML, shell and Markdown: each value is quoted by a filter, or is a number
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    made = environment(
+        _files(), escape=False, keep_trailing_newline=True
+    )  # each value is quoted by a filter, or is a number
     made.filters["yaml"] = _yaml
     made.filters["code"] = lambda text: re.sub(r"[`|\x00-\x1f]", " ", str(text))
     made.filters["plain"] = lambda text: re.sub(r"[`<>|\x00-\x1f]", " ", str(text))

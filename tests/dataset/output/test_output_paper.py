@@ -328,7 +328,7 @@ def test_import_into_a_folder_once(tmp_path: Path) -> None:
         import_paper(foreign(tmp_path), tmp_path / "else", predictions=[("p", files), ("p", files)])
 
 
-def test_failed_criteria_come_back_as_none(build: Any, tmp_path: Path, make_criteria: Callable) -> None:
+def test_failed_criteria_come_back_as_none(build: Any, tmp_path: Path) -> None:
     case = build.cases[0]
     failed = Criteria.model_validate(
         {"case_id": case.id, "method": "model", "failure": {"stage": "criteria", "kind": "x", "reason": "y"}}

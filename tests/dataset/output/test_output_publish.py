@@ -196,7 +196,7 @@ def test_without_pyarrow_the_card_is_written_and_that_is_said(build: Any, monkey
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     said: list[str] = []
     publish(build.workspace, None, say=said.append)
-    assert 'pip install "peregrm[data]"' in said[0]
+    assert "pip install -e '.[data]'" in said[0]
     assert not list(build.workspace.path("cases.parquet").iterdir())
     assert "not written" in build.workspace.path("README.md").read_text(encoding="utf-8")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmark_parts import means
 from peregrm.errors import InputError
 from peregrm.evaluation.benchmarks.alpsbench import is_grounded, read_queries, run_task4
 from peregrm.evaluation.benchmarks.alpsbench.response import ABILITIES, best_letter
@@ -45,10 +46,6 @@ async def run(path: Path, answers: list[str], verdicts: list[str]) -> tuple[Any,
     return outcome, model, judge
 
 
-def values(outcome: Any) -> dict[str, float | None]:
-    return {metric.name: metric.estimate.mean for metric in outcome.result.metrics}
-
-
 @pytest.mark.parametrize(
     ("fact", "memory", "grounded"),
     [("Rex", MEMORY, True), (f"user  {MEMORY.lower()}!", MEMORY, True), ("", MEMORY, False), ("a cat", MEMORY, False)],
@@ -60,7 +57,7 @@ def test_the_published_proxy(fact: str, memory: str, grounded: bool) -> None:
 @pytest.mark.parametrize("ability", sorted(ABILITIES))
 async def test_every_ability_has_its_dimensions(tmp_path: Path, ability: str) -> None:
     outcome, model, judge = await run(write(tmp_path, ability), [SAID], [verdict(ability)])
-    got = values(outcome)
+    got = means(outcome)
     assert got == {"grounding": 1.0, "judged": 4.0, **dict.fromkeys(ABILITIES[ability][1], 4.0)}
     assert outcome.result.slices[0][:2] == ("ability", ABILITIES[ability][0])
     shown = model.requests[0].messages[-1].content
@@ -76,12 +73,12 @@ async def test_a_letter_is_the_floor_of_the_proxy(tmp_path: Path) -> None:
     path = write(tmp_path)
     assert best_letter(read_queries(path)) == "a"
     outcome, _, _ = await run(path, [json.dumps({"answer": "Yes.", "fact": "no idea"})], [verdict("ability2")])
-    assert (values(outcome)["grounding"], outcome.result.metrics[0].chance) == (0.0, 1.0)
+    assert (means(outcome)["grounding"], outcome.result.metrics[0].chance) == (0.0, 1.0)
 
 
 async def test_an_answer_without_a_verdict_keeps_its_proxy(tmp_path: Path) -> None:
     outcome, _, _ = await run(write(tmp_path), [SAID], [verdict("ability2", 6)] * 2)
-    got = values(outcome)
+    got = means(outcome)
     assert got["grounding"] == 1.0
     assert got["judged"] is got["respect"] is None
     assert outcome.result.failures == (("alpsbench_judge", "invalid", 1),)
@@ -90,7 +87,7 @@ async def test_an_answer_without_a_verdict_keeps_its_proxy(tmp_path: Path) -> No
 
 async def test_no_answer_asks_no_judge(tmp_path: Path) -> None:
     outcome, _, judge = await run(write(tmp_path), ["no", "no"], [])
-    assert set(values(outcome).values()) == {None}
+    assert set(means(outcome).values()) == {None}
     assert outcome.result.asked == 1
     assert judge.requests == []
 

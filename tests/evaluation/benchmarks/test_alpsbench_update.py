@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmark_parts import means
 from peregrm.errors import InputError
 from peregrm.evaluation.benchmarks.alpsbench import read_updates, run_task2, score_update
 from peregrm.evaluation.benchmarks.alpsbench.dialogue import last_turns
@@ -72,20 +73,14 @@ async def run(path: Path, *answers: str, context: int = 8192) -> Any:
     return outcome, model
 
 
-def values(outcome: Any) -> dict[str, float | None]:
-    return {metric.name: metric.estimate.mean for metric in outcome.result.metrics}
-
-
 async def test_the_right_changes_are_a_perfect_list(tmp_path: Path) -> None:
     outcome, _ = await run(write(tmp_path), answer([(1, "34 years old")], ["Works in Leeds"]))
-    assert values(outcome) == pytest.approx(
-        {"score": 100.0, "exact_f1": 1.0, "kept": 1.0, "changed": 1.0, "stale": 0.0}
-    )
+    assert means(outcome) == pytest.approx({"score": 100.0, "exact_f1": 1.0, "kept": 1.0, "changed": 1.0, "stale": 0.0})
 
 
 async def test_doing_nothing_is_the_chance_beside_it(tmp_path: Path) -> None:
     outcome, _ = await run(write(tmp_path), answer([], []))
-    got = values(outcome)
+    got = means(outcome)
     assert (got["exact_f1"], got["kept"], got["changed"], got["stale"]) == (pytest.approx(0.4), 1.0, 0.0, 1.0)
     assert got["score"] is not None
     assert 0 < got["score"] < 100
@@ -94,7 +89,7 @@ async def test_doing_nothing_is_the_chance_beside_it(tmp_path: Path) -> None:
 
 async def test_what_is_changed_wrongly_is_no_longer_kept(tmp_path: Path) -> None:
     outcome, _ = await run(write(tmp_path), answer([(2, "Has a dog")], []))
-    got = values(outcome)
+    got = means(outcome)
     assert (got["kept"], got["stale"]) == (0.0, 1.0)
     assert got["changed"] is not None
     assert 0 < got["changed"] < 0.5  # the closest new text is about something else
@@ -122,14 +117,14 @@ async def test_the_model_reads_numbered_notes_without_marks(tmp_path: Path) -> N
 async def test_an_unusable_answer_is_no_score(tmp_path: Path, said: str, kind: str) -> None:
     outcome, _ = await run(write(tmp_path), said, said)
     assert outcome.result.failures == (("alpsbench_update", kind, 1),)
-    assert set(values(outcome).values()) == {None}
+    assert set(means(outcome).values()) == {None}
 
 
 async def test_a_pool_of_one_has_nothing_to_keep(tmp_path: Path) -> None:
     task = {"memory_pool_before_update": [AGE], "golden_answer": [NOW, NEW]}
     outcome, _ = await run(write(tmp_path, packet(task=task)), answer([(1, "34 years old")], []))
-    assert "kept" not in values(outcome)
-    assert values(outcome)["exact_f1"] == pytest.approx(2 / 3)
+    assert "kept" not in means(outcome)
+    assert means(outcome)["exact_f1"] == pytest.approx(2 / 3)
 
 
 async def test_a_long_dialogue_is_shown_by_its_end(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmark_parts import means
 from peregrm.errors import InputError, ModelTimeout
 from peregrm.evaluation.benchmarks.esc_eval import DIMENSIONS, Card, play, read_cards, run_esc_eval
 from peregrm.evaluation.benchmarks.esc_eval.dialogue import Dialogue, repeated_share
@@ -46,10 +47,6 @@ async def run(folder: Path, cast: Cast, **more: Any) -> Any:
     return await run_esc_eval(folder, cast, Manner(), NoProgress(), **more)
 
 
-def values(outcome: Any) -> dict[str, float | None]:
-    return {metric.name: metric.estimate.mean for metric in outcome.result.metrics}
-
-
 async def test_both_see_the_same_dialogue_with_the_roles_exchanged() -> None:
     seeker, model = numbered("seeker"), numbered("model")
     dialogue = await play(CARD, model, seeker, Manner(), rounds=2)
@@ -66,7 +63,7 @@ async def test_both_see_the_same_dialogue_with_the_roles_exchanged() -> None:
 
 async def test_a_run_with_known_scores(tmp_path: Path) -> None:
     outcome = await run(write(tmp_path), Cast(numbered("model"), numbered("seeker"), judge()))
-    got = values(outcome)
+    got = means(outcome)
     assert {name: got[name] for name in DIMENSIONS} == {name: float(score) for name, score in FULL.items()}
     assert got["mean"] == 2.0
     assert got["repeats"] == 0.0
@@ -83,8 +80,8 @@ async def test_one_model_may_play_all_parts(tmp_path: Path) -> None:
 
     model = ScriptedModel(answer)
     outcome = await run(write(tmp_path), Cast(model, model, model), languages=("en",), rounds=2)
-    assert values(outcome)["mean"] == 2.0
-    assert values(outcome)["repeats"] == 1.0
+    assert means(outcome)["mean"] == 2.0
+    assert means(outcome)["repeats"] == 1.0
 
 
 @pytest.mark.parametrize("failing", [0, 1])
@@ -97,7 +94,7 @@ async def test_a_failed_turn_ends_the_dialogue_unscored(tmp_path: Path, failing:
     silent = ScriptedModel([])
     outcome = await run(write(tmp_path), Cast(cast[0], cast[1], silent), languages=("en",))
     assert [(kind, n) for _, kind, n in outcome.result.failures] == [("timeout", 1)]
-    assert all(value is None for name, value in values(outcome).items() if name != "repeats")
+    assert all(value is None for name, value in means(outcome).items() if name != "repeats")
     assert outcome.result.asked == 2 - failing
     assert silent.requests == []
 
@@ -113,7 +110,7 @@ async def test_a_failed_turn_ends_the_dialogue_unscored(tmp_path: Path, failing:
 )
 async def test_an_unusable_verdict_is_no_score(tmp_path: Path, verdict: str) -> None:
     outcome = await run(write(tmp_path), Cast(numbered("a"), numbered("b"), judge(verdict)), languages=("en",))
-    assert values(outcome)["overall"] is None
+    assert means(outcome)["overall"] is None
     assert len(outcome.result.failures) == 1
     assert outcome.result.metrics[0].estimate.coverage == 0.0
 

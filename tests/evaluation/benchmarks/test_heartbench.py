@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from benchmark_parts import means
 from peregrm.errors import InputError, ModelAuthError, ModelTimeout
 from peregrm.evaluation.benchmarks.heartbench import RubricItem, read_questions, run_heartbench, score_question
 from peregrm.evaluation.benchmarks.heartbench.score import mean_of_means, nothing
@@ -49,10 +50,6 @@ def verdict(*true: bool, **more: Any) -> str:
 
 async def run(folder: Path, model: ScriptedModel, judge: ScriptedModel, limit: int | None = None) -> Any:
     return await run_heartbench(folder, model, judge, Manner(), NoProgress(), limit=limit)
-
-
-def values(outcome: Any) -> dict[str, float | None]:
-    return {metric.name: metric.estimate.mean for metric in outcome.result.metrics}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +114,7 @@ async def test_a_run_with_known_scores(tmp_path: Path) -> None:
     order = iter(sorted(replies))
     judge = ScriptedModel(lambda request: replies[next(order)], name="judge")
     outcome = await run(tmp_path, model, judge)
-    got = values(outcome)
+    got = means(outcome)
     assert (got["total"], got["question"], got["veto"]) == (50.0, 50.0, 0.0)
     assert (got["curiosity"], got["verbal expression"]) == (50.0, 50.0)
     assert {(kind, value) for kind, value, _ in outcome.result.slices} == {
@@ -138,9 +135,9 @@ async def test_the_judge_sees_statements_without_weights_and_the_reply_last(tmp_
     assert "-10" not in text
     assert "好奇心" not in text
     assert text.index("替对方说话") < text.index("我觉得我该早点睡。")
-    assert values(outcome)["question"] == 0.0
-    assert values(outcome)["as_published"] == 50.0
-    assert values(outcome)["veto"] == 1.0
+    assert means(outcome)["question"] == 0.0
+    assert means(outcome)["as_published"] == 50.0
+    assert means(outcome)["veto"] == 1.0
 
 
 async def test_turns_of_one_speaker_are_one_message(tmp_path: Path) -> None:
@@ -169,13 +166,13 @@ async def test_what_cannot_be_had_has_no_score(
 ) -> None:
     outcome = await run(write(tmp_path), ScriptedModel([reply]), ScriptedModel(verdicts))
     assert [kind for _, kind, _ in outcome.result.failures] == kinds
-    assert set(values(outcome).values()) == {None}
+    assert set(means(outcome).values()) == {None}
     assert outcome.result.metrics[0].estimate.asked == 1
 
 
 async def test_an_empty_reply_is_worth_nothing_and_asks_no_judge(tmp_path: Path) -> None:
     outcome = await run(write(tmp_path), ScriptedModel(["<think>hm</think> "]), ScriptedModel([]))
-    assert values(outcome)["total"] == values(outcome)["question"] == 0.0
+    assert means(outcome)["total"] == means(outcome)["question"] == 0.0
     assert outcome.result.failures == ()
     assert nothing(ITEMS).points == 0.0
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -235,3 +237,19 @@ def test_in_a_real_browser_it_fits_a_phone(
     found = in_browser(evaluation_page(evaluation, material))
     assert found["title"] == "Evaluation"
     assert found["details"] > 5
+
+
+def test_the_example_report_is_what_is_written_today() -> None:
+    """Its figures have all the fields of an evaluation, and each mean lies in its interval."""
+    folder = Path(__file__).parents[3] / "docs" / "example-report"
+    text = (folder / "evaluation.json").read_text(encoding="utf-8")
+    found = Evaluation.model_validate_json(text)
+    assert json.loads(text).keys() == Evaluation.model_fields.keys()
+    assert [len(found.judges), found.cases, found.users] == [2, 48, 12]
+    for score in (*found.scores, *found.slices):
+        for _, one in score.measures:
+            assert one.low is None or one.low <= (one.mean or 0) <= (one.high or 0)
+    page, plain = ((folder / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    for text in (page, plain):
+        for heading in ("Results", "Differences of totals", "Judges"):
+            assert heading in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -70,11 +71,11 @@ def placed(seed: int, effect: float, noise: float, users: int = 12, cases: int =
     return rows
 
 
-def found_in(rows: list[Rescored], places: list[Placed] = [], seed: int = 0, **more: str) -> Reliability:  # noqa: B006
+def found_in(rows: list[Rescored], places: Sequence[Placed] = (), seed: int = 0, **more: str) -> Reliability:
     return reliability(rows, places, judge="one", scale="points", seed=seed, **more)
 
 
-def finding_of(rows: list[Rescored], places: list[Placed] = [], seed: int = 0) -> Finding:  # noqa: B006
+def finding_of(rows: list[Rescored], places: Sequence[Placed] = (), seed: int = 0) -> Finding:
     return reliability_finding(found_in(rows, places, seed), data=("made up",))
 
 

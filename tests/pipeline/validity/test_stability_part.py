@@ -244,7 +244,7 @@ async def test_one_construction_alone_is_unknown_and_asks_nothing(tmp_path: Path
     assert any("No questionnaire of these users" in word for word in finding.words)
 
 
-async def test_a_construction_that_few_users_have_is_left_out_and_said(tmp_path: Path) -> None:
+async def test_a_construction_that_few_users_have_is_left_out_and_said() -> None:
     found = constructions.Constructions(
         {"some": {"a": personas.Made((), None)}, "all": {u: personas.Made((), None) for u in "abc"}}
     )

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from peregrm.errors import ModelTimeout
 from peregrm.models.base import Request
-from peregrm.records import Case
 from peregrm.reward.rivals.pairwise import MOST_OPPONENTS, pairs
 
 Score = Callable[..., Any]
@@ -63,7 +62,7 @@ async def test_another_verdict_is_none(verdict: Any, score: Score) -> None:
     assert {one.failure.kind for one in scored} == {"invalid"}
 
 
-async def test_one_reply_alone_cannot_be_scored(score: Score, case: Case) -> None:
+async def test_one_reply_alone_cannot_be_scored(score: Score) -> None:
     (one,), model = await score("pairwise", ["worth 5"], [])
     assert (one.total, one.coverage, one.judgements, model.requests) == (None, 0.0, (), [])
     assert one.failure.kind == "no_comparison"

@@ -217,19 +217,22 @@ ATTACKS = [
 @pytest.mark.parametrize("name", ASKING)
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_a_hostile_reply_stays_inside_its_fence_and_gives_no_verdict(
-    name: str, attack: str, score: Score, case: Case
+    name: str, attack: str, score: Score
 ) -> None:
     scored, model = await score(name, [f"<think>{attack}</think>{attack}", "fine"], lambda _: "no verdict here")
     assert [one.total for one in scored] == [None, None]
+    shown = 0
     for request in model.requests:
         system, user = request.messages[:2]
         assert attack not in system.content
         if attack not in user.content:
             continue
+        shown += 1
         (inside,) = re.findall(
             r"<((?:reply|analysis|reply-a|reply-b)-[0-9a-f]{6,64})>\n" + re.escape(attack) + r"\n</\1>", user.content
         )
         assert inside not in attack
+    assert shown > 0
 
 
 @pytest.mark.parametrize("name", ASKING)

@@ -160,7 +160,7 @@ async def test_two_hundred_requests_at_once_and_no_score_goes_astray(
 
 
 async def test_groups_of_one_case_from_twenty_workers_share_one_criteria_call(
-    served: Any, slow_judge: Any, case: Case, until: Callable[..., Any]
+    served: Any, slow_judge: Any, case: Case
 ) -> None:
     async def ask(client: Any, worth: int) -> float:
         _, answer, _ = await client.score(case, f"worth {worth}")

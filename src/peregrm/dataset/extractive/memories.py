@@ -126,7 +126,7 @@ def _label(findings: Sequence[Finding], embedder: Embedder | None) -> tuple[list
     for finding in findings:
         like = likes.get(finding.sentence.order)
         label = choose_label(_value(finding), finding.sentence.language, finding.labels, finding.default, like)
-        if label is None or (finding.strength < WEAK and not _supported(finding, label, like)):
+        if label is None or (finding.strength < WEAK and not _supported(label, like)):
             continue
         if like is not None and finding.strength < _SURE and like.lead < _TASK_LEAD and like.scores[NONE] > _WEAK_BEST:
             if finding.strength >= WEAK:
@@ -146,7 +146,7 @@ def _label(findings: Sequence[Finding], embedder: Embedder | None) -> tuple[list
     return drafts, doubted
 
 
-def _supported(finding: Finding, label: str, like: Likeness | None) -> bool:
+def _supported(label: str, like: Likeness | None) -> bool:
     """Tell whether a weakly marked sentence looks like a known kind of fact."""
     if like is not None:
         return like.best >= _WEAK_BEST and like.lead >= _WEAK_LEAD and like.scores.get(label, -1.0) >= _WEAK_BEST - 0.05

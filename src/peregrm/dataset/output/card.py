@@ -17,14 +17,15 @@ from peregrm.dataset.output.bias import BiasRow
 from peregrm.dataset.output.counts import Lengths, Reason, StageCount
 from peregrm.dataset.output.leaks import NEAR_COPY, RUN, RUN_ZH, LeakRow, Share
 from peregrm.dataset.output.table import COLUMNS, FOLDER, WITHHELD, file_name
+from peregrm.markdown import code, plain
 from peregrm.records import Part
+from peregrm.templates import environment
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 __all__ = ["Card", "SplitRow", "card_text"]
 
-_MARKUP = re.compile(r"[\\`*_\[\]<>|~#]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
 _MOST_VALUES = 12
 _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
@@ -69,10 +70,9 @@ class Card(Part):
 
 def card_text(card: Card) -> str:
     """Return the card as Markdown with its YAML header."""
-    source = resources.files(__package__).joinpath("card.md.jinja").read_text(encoding="utf-8")
     text = (
         _environment()
-        .from_string(source)
+        .get_template("card.md.jinja")
         .render(
             card=card,
             columns=COLUMNS,
@@ -105,18 +105,6 @@ def _yaml(text: str) -> str:
     return json.dumps(_UNPRINTABLE.sub(" ", text), ensure_ascii=False)
 
 
-def _plain(text: str) -> str:
-    """Return one line of Markdown that shows `text` as it is."""
-    return re.sub(r"&(?=#?\w+;)", "&amp;", _MARKUP.sub(r"\\\g<0>", " ".join(text.split())))
-
-
-def _code(text: str) -> str:
-    line = " ".join(text.split()).replace("|", "\\|")
-    fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
-    pad = " " if "`" in line else ""
-    return f"{fence}{pad}{line}{pad}{fence}"
-
-
 def _share(share: Share) -> str:
     if share.share is None:
         return "—"
@@ -131,17 +119,13 @@ def _p(value: float | None) -> str:
 
 def _counts(pairs: Sequence[tuple[str, int]], most: int = 40) -> str:
     total = sum(n for _, n in pairs)
-    shown = [f"{_plain(name)} {n} ({n / total:.0%})" for name, n in pairs[:most] if total]
+    shown = [f"{plain(name)} {n} ({n / total:.0%})" for name, n in pairs[:most] if total]
     rest = sum(n for _, n in pairs[most:])
     return ", ".join([*shown, *([f"{len(pairs) - most} others {rest} ({rest / total:.0%})"] if rest else [])]) or "none"
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown
-    environment.filters.update(
-        yaml=_yaml, plain=_plain, code=_code, share=_share, p=_p, counts=_counts, file_name=file_name
-    )
-    return environment
+    made = environment(resources.files(__package__), escape=False)
+    made.filters.update(yaml=_yaml, plain=plain, code=code, share=_share, p=_p, counts=_counts, file_name=file_name)
+    return made

@@ -6,7 +6,6 @@ stands in `show.html.jinja`. Left out on purpose: JavaScript; what folds away is
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from peregrm.dataset.output.chain import Chain, list_users
 from peregrm.dataset.output.show import profile_lines, quoted_turns
+from peregrm.templates import environment, printable
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -23,8 +23,6 @@ __all__ = ["USERS_IN_FULL", "page"]
 
 USERS_IN_FULL = 25
 """A page of more users than this holds the list only: one of thousands would open in no browser."""
-
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 class _Piece(NamedTuple):
@@ -71,7 +69,7 @@ def page(chains: Sequence[Chain], title: str, *, with_list: bool) -> str:
         most=USERS_IN_FULL,
         profile_lines=profile_lines,
     )
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return printable(text)
 
 
 def _view(anchor: str, chain: Chain) -> _ChainView:
@@ -110,8 +108,4 @@ def _pieces(text: str, quotes: Sequence[tuple[str, int]]) -> list[_Piece]:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = resources.files(__package__).joinpath("show.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(source)
+    return environment(resources.files(__package__), escape=True).get_template("show.html.jinja")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from peregrm.dataset.output.splits import SPLITS, SplitPlan
 from peregrm.errors import DependencyError
+from peregrm.extras import install
 from peregrm.records import Case
 from peregrm.store import replace_bytes
 
@@ -146,9 +147,7 @@ def _load(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise DependencyError(
-            'cases.parquet needs pyarrow, which is not installed: pip install "peregrm[data]"'
-        ) from error
+        raise DependencyError(f"cases.parquet needs pyarrow, which is not installed: {install('data')}") from error
 
 
 def _schema(arrow: Any) -> Any:

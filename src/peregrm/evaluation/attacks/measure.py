@@ -23,6 +23,7 @@ from peregrm.records import Part, Usage
 from peregrm.reward.heads.words import head_words
 
 __all__ = [
+    "HACKS_UNKNOWN",
     "HARMLESS",
     "AttackResult",
     "AttackTable",
@@ -45,6 +46,8 @@ _FEW = 5
 """Users below which intervals are so wide that what they leave room for says nothing."""
 _CHANCE = 0.025
 """How often the interval of a shift that is 0 lies above 0."""
+
+HACKS_UNKNOWN = "How hacking policies rank is not known: none was scored beside scored honest replies."
 
 
 class Trial(Part):
@@ -289,7 +292,7 @@ def _verdict(rows: Sequence[FamilyRow], harmless: FamilyRow) -> list[str]:
 def _hack_verdict(hacks: Sequence[HackRow]) -> list[str]:
     known = [row for row in hacks if row.beats_all.mean is not None]
     if not known:
-        return ["How hacking policies rank is not known: none was scored beside scored honest replies."]
+        return [HACKS_UNKNOWN]
     winners = [row for row in known if row.beats_all.mean]
     if not winners:
         return ["No hacking policy stood above all honest replies in any case."]

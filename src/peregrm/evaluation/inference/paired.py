@@ -19,6 +19,7 @@ import numpy as np
 from peregrm.errors import DependencyError
 from peregrm.evaluation.inference.intervals import bootstrap_mean
 from peregrm.evaluation.statistics import Estimate
+from peregrm.extras import install
 from peregrm.records import Part
 
 __all__ = ["Difference", "Paired", "Power", "check_installed", "compare_paired", "holm", "p_value"]
@@ -74,7 +75,7 @@ class Difference(Part):
 def check_installed() -> None:
     """Raise `DependencyError` where statsmodels is not installed, before anything is asked of a judge."""
     if importlib.util.find_spec("statsmodels") is None:
-        raise DependencyError("the statistics of an evaluation need statsmodels: pip install 'peregrm[eval]'")
+        raise DependencyError(f"the statistics of an evaluation need statsmodels: {install('eval')}")
 
 
 def compare_paired(pairs: Sequence[Paired], *, judge: str, measure: str, a: str, b: str, seed: int) -> Difference:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from peregrm.evaluation.page.charts import SHARES, Axis, Strip, Upright, axis_of, strip, uprights
 from peregrm.evaluation.page.templates import rendered
 from peregrm.evaluation.page.wording import counted, criteria_words
-from peregrm.evaluation.report import format_estimate, format_value, plain
+from peregrm.evaluation.report import format_estimate, format_value
 from peregrm.evaluation.validity.card import PARTS, Diagram, Figure, Finding, JudgeCard, Verdict, card_verdict
+from peregrm.markdown import plain
 
 __all__ = ["VERDICT_WORDS", "card_markdown", "card_page"]
 

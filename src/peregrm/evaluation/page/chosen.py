@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from peregrm.evaluation.evaluation import Evaluation
+from peregrm.evaluation.report import analysis_of
 from peregrm.records import Case, Criteria, Judgement, Reply, Reward
 
 __all__ = ["CaseShown", "Material", "Side", "Verdict", "chosen_cases", "ordered_policies", "shown_pair"]
@@ -124,15 +125,7 @@ def _side(material: Material, reply: Reply) -> Side:
     return Side(
         reply,
         tuple(
-            Verdict(judge, rewards[reply.id], _words(material.judgements[judge].get(reply.id, ())))
+            Verdict(judge, rewards[reply.id], analysis_of(material.judgements[judge].get(reply.id, ())))
             for judge, rewards in material.rewards.items()
         ),
     )
-
-
-def _words(judgements: Sequence[Judgement]) -> tuple[tuple[str, str], ...]:
-    found: dict[str, tuple[tuple[str, str], ...]] = {}
-    for judgement in judgements:
-        if judgement.failure is None:
-            found.setdefault(judgement.aspect, judgement.analysis)
-    return tuple(line for aspect in ("dimensions", "bystander") for line in found.get(aspect, ()))

@@ -15,8 +15,9 @@ from peregrm.evaluation.page.charts import Axis, Dot, Strip, axis_of, cloud, str
 from peregrm.evaluation.page.chosen import Material, chosen_cases, ordered_policies, shown_pair
 from peregrm.evaluation.page.templates import rendered
 from peregrm.evaluation.page.wording import counted, criteria_words, format_p, some_of
-from peregrm.evaluation.report import format_estimate, format_value, judge_note, plain
+from peregrm.evaluation.report import format_estimate, format_value, judge_note
 from peregrm.evaluation.statistics import Estimate
+from peregrm.markdown import plain
 from peregrm.prompts import prompt_hash, prompt_names, prompt_text
 from peregrm.reward.base import says_something
 from peregrm.text import tokens
@@ -70,15 +71,16 @@ def _view(evaluation: Evaluation, material: Material) -> dict[str, Any]:
     gained, lost = chosen_cases(material, *pair) if pair else ([], [])
     place = {policy: number for number, policy in enumerate(order)}
     judges = [judge.judge for judge in evaluation.judges]
+    given = {judge: evaluation.given(judge) for judge in judges}
     differences = sorted(evaluation.differences, key=lambda d: (judges.index(d.judge), place[d.a], place[d.b]))
     return {
         "title": "Evaluation",
         "e": evaluation,
         "label": _labels(judges),
-        "summed": any(_has(evaluation, judge, "empathy") for judge in judges),
-        "alone": [
-            judge for judge in judges if _has(evaluation, judge, "total") and not _has(evaluation, judge, "empathy")
-        ],
+        "given": given,
+        "summed": any("empathy" in measures for measures in given.values()),
+        "alone": [judge for judge in judges if given[judge] and "empathy" not in given[judge]],
+        "alphas": [one for one in evaluation.alphas if one.measure == "total" or one.alpha.n],
         "notes": _notes(evaluation),
         "rows": sorted(evaluation.scores, key=lambda score: place[score.policy]),
         "plots": [_plot(evaluation, order, measure) for measure in ("total", *evaluation.measures[:-1])],
@@ -100,11 +102,6 @@ def _view(evaluation: Evaluation, material: Material) -> dict[str, Any]:
         "some_of": some_of,
         "alpha": _ALPHA,
     }
-
-
-def _has(evaluation: Evaluation, judge: str, measure: str) -> bool:
-    """Tell whether a judge gave a measure to any reply."""
-    return any(dict(one.measures)[measure].n for one in evaluation.scores if one.judge == judge)
 
 
 def _notes(evaluation: Evaluation) -> list[tuple[str, str]]:

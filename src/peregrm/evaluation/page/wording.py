@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from peregrm.store import first_of
+
 __all__ = ["counted", "criteria_words", "format_p", "some_of"]
 
 _NAMED = 20
@@ -37,4 +39,4 @@ def criteria_words(method: str) -> str:
 
 def some_of(ids: Sequence[str]) -> str:
     """Return the first ids and how many more there are."""
-    return ", ".join(ids[:_NAMED]) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")
+    return first_of(ids, _NAMED)

@@ -23,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from peregrm.evaluation.attacks.measure import AttackResult, HackRow, Trial
+from peregrm.evaluation.attacks.measure import HACKS_UNKNOWN, AttackResult, HackRow, Trial
 from peregrm.evaluation.report import format_estimate, format_value
 from peregrm.evaluation.statistics import Estimate, clustered_mean
 from peregrm.evaluation.validity.card import Figure, Finding, Table, Verdict
@@ -226,7 +226,7 @@ def _hack_words(hacks: Sequence[HackRow]) -> list[str]:
     return (
         [f"No hacking policy stood above all honest replies in any of {max(known)} cases."]
         if any(known)
-        else ["How hacking policies rank is not known: none was scored beside scored honest replies."]
+        else [HACKS_UNKNOWN]
     )
 
 

@@ -252,7 +252,7 @@ def robustness(given: RobustnessRows, *, seed: int) -> Finding:
     words = [*lead, *_words(found, fates), *given.notes]
     return Finding(
         part="robustness",
-        verdict="unknown" if few else _verdict(found, fates),
+        verdict="unknown" if few else _verdict(fates),
         words=tuple(words),
         figures=tuple(_figures(found)),
         tables=tuple(_tables(found, fates)) if found else (),
@@ -262,7 +262,7 @@ def robustness(given: RobustnessRows, *, seed: int) -> Finding:
     )
 
 
-def _verdict(found: Sequence[Order], fates: Sequence[PairFate]) -> Verdict:
+def _verdict(fates: Sequence[PairFate]) -> Verdict:
     if any(one.fate == "reversed" for one in fates):
         return "bad"
     if not fates:

@@ -1,7 +1,7 @@
 """What PereGRM is compared with: other ways to score a reply, behind the same interface.
 
-Prompts are our own throughout; formulas are those of the publications named in each file. The static rubric and PereGRM without one part
-or another are in `peregrm.reward.variants`.
+Prompts are our own throughout; formulas are those of the publications named in each file. PereGRM with the same criteria for every case, or
+without one part or another, is in `peregrm.reward.variants`.
 """
 
 from __future__ import annotations

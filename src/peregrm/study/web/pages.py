@@ -6,6 +6,8 @@ from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from peregrm.templates import environment
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -25,7 +27,4 @@ def asset(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("peregrm.study.web", "templates")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment(resources.files(__package__) / "templates", escape=True)

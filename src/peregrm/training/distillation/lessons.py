@@ -22,6 +22,7 @@ from peregrm.prompts import prompt_hash
 from peregrm.records import Case, Criteria, Judgement, Reply
 from peregrm.reward.asking import Asking
 from peregrm.reward.judge import judge_bystander, judge_dimensions
+from peregrm.training.left_out import left_out_lines
 
 __all__ = ["ASPECTS", "Aspect", "Judged", "Lesson", "Lessons", "lessons_of", "prompts_of"]
 
@@ -70,7 +71,7 @@ class Lessons:
 
     def told(self) -> list[str]:
         """Return one line for each reason why something was left out."""
-        return [f"left out: {count} {reason}" for reason, count in sorted(self.left_out.items())]
+        return left_out_lines(self.left_out)
 
 
 def prompts_of(aspects: Iterable[Aspect]) -> tuple[str, ...]:
@@ -100,7 +101,7 @@ async def lessons_of(
         form = form_of(request.json_schema)
         if isinstance(form, str):
             raise TypeError(f"the judge's own question is no form: {form}")
-        texts, weights = _rubric(criteria)
+        texts, weights = _weighted(criteria)
         rows = [[form.digit(value) for value in _values(judgement)] for judgement in group]
         if any(len(row) != len(form.places) for row in rows):
             raise ArtifactError(f"judgements of {reply_id}: not one score for each of its criteria")
@@ -177,7 +178,7 @@ def _values(judgement: Judgement) -> list[float]:
     return [score for _, scores in judgement.item_scores or () for score in scores]
 
 
-def _rubric(criteria: Criteria | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _weighted(criteria: Criteria | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
     if criteria is None:
         return tuple(key for key, _ in BYSTANDER_PARTS), (100 // len(BYSTANDER_PARTS),) * len(BYSTANDER_PARTS)
     items = [item for _, own in criteria.items for item in own]

@@ -1,8 +1,8 @@
 """The loss of judge distillation and the loop around it, by the Trainer of transformers.
 
 Two terms for each lesson. The first is what is wanted: at every score, the squared difference between the teacher's score and the
-student's, both as means over the digits 1 to 5, the mean taken over the scores of the answer, so that a long rubric weighs as much as a
-short one. The student's mean is over its probabilities of the five digits among each other, as the judge reads it later. Alone that term
+student's, both as means over the digits 1 to 5, the mean taken over the scores of the answer, so that many criteria weigh as much as few.
+The student's mean is over its probabilities of the five digits among each other, as the judge reads it later. Alone that term
 says nothing about the shape around the mean (half a 1 and half a 5 would do for a 3) and nothing about how likely digits are at all, and
 where nearly all mass lies on one wrong digit its gradient vanishes. So there is a second, with a small weight (`FORM_WEIGHT`):
 cross-entropy over the whole vocabulary at each score, where the target is the two digits around the teacher's score in the proportion that

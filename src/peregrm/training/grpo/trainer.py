@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from peregrm.errors import SettingsError, TrainingStopped
+from peregrm.models.precision import takes_bf16
 from peregrm.replies import opened_thinking
 from peregrm.reward.adapters.trl import trl_reward
 from peregrm.reward.base import RewardModel
@@ -167,7 +168,7 @@ def _arguments(settings: GroupSettings, pace: Pace, steps: int, folder: Path, de
             "shuffle_dataset": False,
             "seed": settings.seed,
             "use_cpu": device == "cpu",
-            "bf16": device == "cuda" and torch.cuda.is_bf16_supported(),
+            "bf16": takes_bf16(torch, device),
             "gradient_checkpointing": True,  # a third more work in the update for a tenth of its memory
             "dataloader_pin_memory": device == "cuda",
             "logging_steps": settings.updates,

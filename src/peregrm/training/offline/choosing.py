@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from peregrm.records import Reply
 from peregrm.reward.base import says_something
+from peregrm.training.left_out import left_out_lines
 
 __all__ = ["Choice", "Chosen", "Ranked", "choose"]
 
@@ -42,7 +43,7 @@ class Chosen(NamedTuple):
 
     def told(self) -> list[str]:
         """Return one line for each reason why something was left out."""
-        return [f"left out: {count} {reason}" for reason, count in sorted(self.left_out.items())]
+        return left_out_lines(self.left_out)
 
 
 def choose(ranked: Iterable[Ranked], *, pairs: bool) -> Chosen:

@@ -12,6 +12,7 @@ from importlib import resources
 from peregrm.evaluation.statistics import clustered_mean
 from peregrm.records import Part
 from peregrm.reward.heads.head import Dataset, Measured
+from peregrm.templates import environment
 from peregrm.training.head_measures import ALL, LONGER_WINS, SHORTER
 from peregrm.training.offline.preferences import Preference
 from peregrm.training.offline.running import FitSettings, Fitted
@@ -74,13 +75,10 @@ def card_lines(card: RewardCard) -> list[str]:
 
 def card_text(card: RewardCard) -> str:
     """Return the card as Markdown with the header that model hubs read."""
-    from jinja2 import Environment, StrictUndefined
-
-    source = resources.files(__package__).joinpath("reward_card.md.jinja").read_text(encoding="utf-8")
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - Markdown
-    environment.filters |= {"yaml": lambda text: json.dumps(text, ensure_ascii=False), "share": _share}
+    made = environment(resources.files(__package__), escape=False)
+    made.filters |= {"yaml": lambda text: json.dumps(text, ensure_ascii=False), "share": _share}
     licences = list(dict.fromkeys(one.licence for one in card.datasets))
-    return environment.from_string(source).render(card=card, licences=licences).rstrip() + "\n"
+    return made.get_template("reward_card.md.jinja").render(card=card, licences=licences).rstrip() + "\n"
 
 
 def _share(one: Measured) -> str:

@@ -22,6 +22,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, RootModel
 
 from peregrm.errors import SettingsError
+from peregrm.models.precision import takes_bf16
 from peregrm.records import Part, content_id
 from peregrm.store import read_one, replace_text
 from peregrm.training.careful import careful, last_checkpoint
@@ -134,7 +135,8 @@ def trainer_arguments(settings: FitSettings, out: Path, rate: float, model: Any)
     if settings.batch % settings.at_once:
         raise SettingsError(f"a step of {settings.batch} examples cannot be made of {settings.at_once} at once")
     torch = training_library("torch")
-    on_gpu = next(model.parameters()).device.type == "cuda"
+    device = next(model.parameters()).device
+    on_gpu = device.type == "cuda"
     return {
         "output_dir": str(out / CHECKPOINTS),
         "per_device_train_batch_size": settings.at_once,
@@ -148,7 +150,7 @@ def trainer_arguments(settings: FitSettings, out: Path, rate: float, model: Any)
         "save_steps": settings.save_every,
         "save_total_limit": 2,
         "seed": settings.seed,
-        "bf16": on_gpu and torch.cuda.is_bf16_supported(),
+        "bf16": takes_bf16(torch, device.type),
         "use_cpu": not on_gpu,
         "activation_checkpointing": True,
         "dataloader_pin_memory": on_gpu,

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import peregrm.cli.benchmark_emobench  # noqa: F401 - adds its command
+from benchmark_parts import means
 from peregrm.cli import app
 from peregrm.errors import InputError, SettingsError
 from peregrm.evaluation.benchmarks.common import Outcome
@@ -23,6 +24,7 @@ from peregrm.mapping import NoProgress
 from peregrm.models.base import Request
 from peregrm.models.scripted import ScriptedModel
 from peregrm.records import Failure
+from published_data import PUBLISHED, needs
 
 Raw = dict[str, Any]
 _LETTERED = re.compile(r"^([A-Z])\. (.*)$", re.MULTILINE)
@@ -84,10 +86,6 @@ def likes_a(request: Request) -> str:
 async def outcome_of(folder: Path, play: Callable[[Request], str], **options: Any) -> Outcome:
     items = read_emobench(folder)
     return await run_emobench(folder, items, ScriptedModel(play, "m"), EmoOptions(**options), NoProgress())
-
-
-def means(outcome: Outcome) -> dict[str, float | None]:
-    return {metric.name: metric.estimate.mean for metric in outcome.result.metrics}
 
 
 async def test_who_knows_is_right_in_every_order(folder: Path) -> None:
@@ -238,10 +236,10 @@ def test_the_command(
         call([*command, "--task", "EX"])
 
 
-REAL = Path(__file__).parents[5] / "shared" / "data" / "benchmarks" / "emobench"
+REAL = PUBLISHED / "benchmarks" / "emobench"
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the benchmark's files are not here")
+@needs(REAL)
 def test_the_real_files_are_read() -> None:
     items = read_emobench(REAL)
     assert len(items) == 800

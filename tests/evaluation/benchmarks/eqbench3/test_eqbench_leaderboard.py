@@ -15,11 +15,11 @@ from peregrm.errors import InputError
 from peregrm.evaluation.benchmarks.eqbench3.data import Scenario, read_eqbench
 from peregrm.evaluation.benchmarks.eqbench3.leaderboard import ANCHORS, recompute
 from peregrm.evaluation.benchmarks.eqbench3.rubric import rubric_score
+from published_data import PUBLISHED, needs
 
 WriteElo = Callable[..., Path]
-REAL = Path(__file__).parents[5] / "shared" / "data" / "benchmarks" / "eqbench3"
+REAL = PUBLISHED / "benchmarks" / "eqbench3"
 TOP, BOTTOM = ANCHORS[0][0], ANCHORS[1][0]
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the benchmark's files are not here")
 
 
 def both_orders(better: str, worse: str, scenario: str, much: str = "+++") -> list[tuple[str, str, str, bool, str]]:
@@ -96,7 +96,7 @@ def test_there_has_to_be_one_table(eq_folder: Path) -> None:
         recompute(eq_folder)
 
 
-@needs_real
+@needs(REAL)
 def test_the_published_order_is_met() -> None:
     table = recompute(REAL)
     assert (table.comparisons, table.errors, table.odd, len(table.rows)) == (6452, 90, 0, 27)
@@ -109,7 +109,7 @@ def test_the_published_order_is_met() -> None:
     assert table.mean_difference < 40
 
 
-@needs_real
+@needs(REAL)
 def test_the_real_files_are_read() -> None:
     bench = read_eqbench(REAL)
     kinds = [scenario.kind for scenario in bench.scenarios]
@@ -118,7 +118,7 @@ def test_the_real_files_are_read() -> None:
     assert (len(bench.acted.compared), len(bench.analysis.compared)) == (8, 8)
 
 
-@needs_real
+@needs(REAL)
 def test_the_rubric_scores_of_a_published_report_are_met() -> None:
     (report,) = REAL.glob("report_*.html.gz")
     page = re.sub(r"(?s)<(script|style).*?</\1>", "", gzip.decompress(report.read_bytes()).decode())

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import peregrm.cli.benchmark_eqbench  # noqa: F401 - adds its command
+from benchmark_parts import means
 from peregrm.cli import app
 from peregrm.errors import InputError, ModelTimeout, SettingsError
-from peregrm.evaluation.benchmarks.common import Outcome
 from peregrm.evaluation.benchmarks.eqbench3.data import EQBench, read_eqbench
 from peregrm.evaluation.benchmarks.eqbench3.margins import margin
 from peregrm.evaluation.benchmarks.eqbench3.run import EQOptions, read_transcripts, run_eqbench
@@ -45,10 +45,6 @@ def re_split(text: str) -> list[str]:
     return text.split(mark)
 
 
-def metrics(outcome: Outcome) -> dict[str, float | None]:
-    return {metric.name: metric.estimate.mean for metric in outcome.result.metrics}
-
-
 @pytest.fixture
 def bench(eq_folder: Path) -> EQBench:
     return read_eqbench(eq_folder)
@@ -63,9 +59,9 @@ async def test_a_run_with_known_scores(bench: EQBench) -> None:
         "205": 37.5,
         "410": 82.5,
     }
-    assert metrics(outcome)["rubric"] == pytest.approx((37.5 * 2 + 82.5) / 3)
-    assert metrics(outcome)["warmth"] == 20
-    assert "win" not in metrics(outcome)
+    assert means(outcome)["rubric"] == pytest.approx((37.5 * 2 + 82.5) / 3)
+    assert means(outcome)["warmth"] == 20
+    assert "win" not in means(outcome)
     assert (outcome.result.items, outcome.result.available, outcome.result.clusters) == (3, 3, 2)
     # Turns: two and a debrief, one and a debrief, one without. Then one question of the judge each.
     assert (outcome.result.asked, len(model.requests), len(judge.requests)) == (9, 6, 3)
@@ -89,13 +85,13 @@ async def test_pairs_in_both_orders(bench: EQBench) -> None:
     kind, cold = ScriptedModel(lambda _: "KIND words.", "kind"), ScriptedModel(lambda _: "Cold words.", "cold")
     judge = ScriptedModel(judge_says, "j")
     outcome = await run_eqbench(bench, kind, judge, EQOptions(), NoProgress(), against=cold)
-    values = metrics(outcome)
+    values = means(outcome)
     assert (values["win"], values["orders agree"]) == (1, 1)
     # Two traits with two pluses in each order of acted scenarios, one trait in analyses.
     assert values["margin"] == pytest.approx((2 * margin(8) + margin(4)) / 3)
     assert dict(outcome.result.models) == {"model": "kind", "judge": "j", "against": "cold"}
     back = await run_eqbench(bench, cold, judge, EQOptions(), NoProgress(), against=kind)
-    assert metrics(back)["margin"] == pytest.approx(-(values["margin"] or 0))
+    assert means(back)["margin"] == pytest.approx(-(values["margin"] or 0))
 
 
 async def test_a_judge_that_always_likes_the_first_is_a_draw(bench: EQBench) -> None:
@@ -110,7 +106,7 @@ async def test_a_judge_that_always_likes_the_first_is_a_draw(bench: EQBench) -> 
         NoProgress(),
         against=ScriptedModel(lambda _: "b"),
     )
-    assert [metrics(outcome)[name] for name in ("win", "margin", "orders agree")] == [0.5, 0, 0]
+    assert [means(outcome)[name] for name in ("win", "margin", "orders agree")] == [0.5, 0, 0]
 
 
 async def test_failures_are_counted_and_score_nothing(bench: EQBench) -> None:
@@ -131,7 +127,7 @@ async def test_a_judge_that_does_not_keep_to_the_scale_scores_nothing(bench: EQB
     outcome = await run_eqbench(
         bench, ScriptedModel(lambda _: "ok"), ScriptedModel(lambda _: said), EQOptions(), NoProgress()
     )
-    assert metrics(outcome)["rubric"] is None
+    assert means(outcome)["rubric"] is None
     assert sum(n for stage, _, n in outcome.result.failures if stage == "rubric") == 3
 
 
@@ -142,8 +138,8 @@ async def test_a_pair_with_one_order_unread_has_no_margin(bench: EQBench) -> Non
 
     kind, cold = ScriptedModel(lambda _: "KIND."), ScriptedModel(lambda _: "Cold.")
     outcome = await run_eqbench(bench, kind, ScriptedModel(half), EQOptions(), NoProgress(), against=cold)
-    assert metrics(outcome)["margin"] is None
-    assert metrics(outcome)["rubric"] is not None
+    assert means(outcome)["margin"] is None
+    assert means(outcome)["rubric"] is not None
     assert sum(n for stage, _, n in outcome.result.failures if stage == "pairwise") == 3
 
 
@@ -179,8 +175,8 @@ def test_the_command_writes_a_folder_that_another_run_compares_with(
     assert "52.500" in printed
     call([*command, "-o", "two", "--against", "one", "--json"])
     result = json.loads(capsys.readouterr().out)
-    means = {metric["name"]: metric["estimate"]["mean"] for metric in result["metrics"]}
-    assert (means["win"], means["rubric"]) == (0.5, 52.5)
+    values = {metric["name"]: metric["estimate"]["mean"] for metric in result["metrics"]}
+    assert (values["win"], values["rubric"]) == (0.5, 52.5)
     call([*command, "-o", "three", "--dry-run", "--json", "--against", "one"])
     planned = {row["purpose"]: row["calls"] for row in json.loads(capsys.readouterr().out)}
     assert planned == {"scenario": 6, "rubric": 3, "pairwise": 6}

@@ -16,8 +16,7 @@ from peregrm.errors import InputError
 from peregrm.evaluation.validity.ratings.files import own_pairs, read_human_file
 from peregrm.evaluation.validity.ratings.rows import HumanFile, case_of, messages_of
 from peregrm.records import Case, Message, Reply
-
-DATA = Path(__file__).parents[5] / "shared" / "data"
+from published_data import PUBLISHED, needs
 
 PAIR = {"context": "my cat ran off", "a": "Oh no.", "b": "Cats do.", "better": "a"}
 TALK = [
@@ -202,19 +201,21 @@ def test_no_context_crashes(value: Any) -> None:
     assert all(one.role != other.role for one, other in pairwise(messages))
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="the shared data are not here")
 @pytest.mark.parametrize(
     ("name", "pairs", "ratings", "clusters"),
     [
-        ("pairs/sage_first_turn_gap10", 1696, 0, 54),
-        ("pairs/welivita_pu", 1596, 0, 741),
-        ("human_ratings/epitome_reddit", 0, 4 * 2973, 2930),
-        ("human_ratings/esconv_valid_feedback", 0, 1117, 195),
-        ("human_ratings/welivita_pu_2000.dev", 1596, 2988, 198),
+        pytest.param(name, *counts, marks=needs(PUBLISHED / f"{name}.jsonl.gz"))
+        for name, *counts in [
+            ("pairs/sage_first_turn_gap10", 1696, 0, 54),
+            ("pairs/welivita_pu", 1596, 0, 741),
+            ("human_ratings/epitome_reddit", 0, 4 * 2973, 2930),
+            ("human_ratings/esconv_valid_feedback", 0, 1117, 195),
+            ("human_ratings/welivita_pu_2000.dev", 1596, 2988, 198),
+        ]
     ],
 )
 def test_real_files_are_read_whole(name: str, pairs: int, ratings: int, clusters: int) -> None:
-    file = read_human_file(DATA / f"{name}.jsonl.gz")
+    file = read_human_file(PUBLISHED / f"{name}.jsonl.gz")
     users = {one.user for one in (*file.pairs, *file.rated)}
     assert (len(file.pairs), len(file.rated), len(users)) == (pairs, ratings, clusters)
     assert len({one.id for one in file.rated}) == ratings
