@@ -344,7 +344,7 @@ def _measure_all(options: argparse.Namespace) -> int:
 def main() -> int:
     """Measure, print the table and the goals; 1 where a goal is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["local"], help="ray needs peregrm[ray]")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["local"], help="ray needs the extra ray")
     parser.add_argument("--sizes", nargs="+", type=int, default=[100, 1000, 10_000], help="histories")
     parser.add_argument("--latency", type=float, default=0.3, help="seconds that each call takes")
     parser.add_argument("--in-flight", type=int, default=200, help="calls at once")

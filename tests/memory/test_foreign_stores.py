@@ -309,7 +309,7 @@ async def test_no_letta_server_is_told() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("mem0") is not None, reason="mem0 is installed")
 def test_mem0_says_what_to_install() -> None:
-    with pytest.raises(DependencyError, match=r"peregrm\[mem0\]"):
+    with pytest.raises(DependencyError, match=r"-e .\.\[mem0\]"):
         open_store("mem0", model=ScriptedModel([]))
 
 

