@@ -25,6 +25,7 @@ from peregrm.records import Part, Record, Reply, content_id
 from peregrm.reward.options import RewardOptions
 from peregrm.settings import Settings
 from peregrm.store import held_alone, read_records, write_records
+from peregrm.training.left_out import left_out_lines
 from peregrm.training.offline.choosing import Choice, Chosen, Ranked, choose
 from peregrm.training.offline.dpo import DPOSettings, Preferred, train_dpo
 from peregrm.training.offline.running import ASKED, POLICY, FitSettings, Fitted, Tell, state_gib, steps_of
@@ -163,7 +164,7 @@ def _trained(task: OfflineTask, settings: Settings, out: Path, score: Scorer, te
         chosen = choose(_ranked(task, given, replies, settings, out, score), pairs=task.method == "dpo")
     cut_off = task.cut_off | cut_off_samples(out)
     examples = _examples(material, chosen, cut_off, left_out)
-    for line in (*chosen.told(), *Chosen({}, left_out).told()):
+    for line in (*chosen.told(), *left_out_lines(left_out)):
         tell(line)
     if not examples:
         raise InputError(
@@ -340,7 +341,7 @@ def plan_offline(task: OfflineTask, settings: Settings, score: Scorer) -> tuple[
             parameters=parameters,
             trained_parameters=trained,
             memory_gib=state_gib(material.policy.model),
-            told=(*material.told, *Chosen({}, left_out).told()),
+            told=(*material.told, *left_out_lines(left_out)),
         ),
         planned,
     )
