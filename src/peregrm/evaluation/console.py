@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from peregrm.dimensions import combined_name
 from peregrm.errors import ArtifactError
 from peregrm.evaluation.report import CaseView, format_estimate, format_value, judge_note
-from peregrm.evaluation.statistics import Estimate
+from peregrm.evaluation.statistics import Estimate, measures_given
 from peregrm.evaluation.summary import Summary
 from peregrm.models.ledger import Ledger
 from peregrm.records import Usage
@@ -81,7 +81,7 @@ def _print_measures(
     from rich.table import Table
 
     names = [name for name, _ in rows[0][1]]
-    there = [name for name in names if name == "total" or any(dict(measures)[name].n for _, measures in rows)]
+    there = measures_given([measures for _, measures in rows])
     headline = [name for name in ("total", "empathy", "bystander") if name in there]
     for part, with_n in ((headline, True), ([name for name in there if name not in headline], False)):
         if not part:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from peregrm.evaluation.inference.agreement import JudgeAlpha, JudgePair
 from peregrm.evaluation.inference.noise import Repeats
 from peregrm.evaluation.inference.paired import Difference
-from peregrm.evaluation.statistics import Estimate
+from peregrm.evaluation.statistics import Estimate, measures_given
 from peregrm.evaluation.tally import Count
 from peregrm.evaluation.validity.cards import Standing
 from peregrm.records import Part, Usage
@@ -107,6 +107,5 @@ class Evaluation(Part):
     """What is known of each judge's worth, in their order; empty where nobody looked for cards."""
 
     def given(self, judge: str) -> list[str]:
-        """Return the measures that a judge gave to any reply, in their order."""
-        theirs = [dict(score.measures) for score in self.scores if score.judge == judge]
-        return [name for name in self.measures if any(each[name].n for each in theirs)]
+        """Return the measures that a judge gave to any reply, in their order; the total in any case."""
+        return measures_given([score.measures for score in self.scores if score.judge == judge])

@@ -61,7 +61,7 @@ def _print_scores(console: Console, judge: str, evaluation: Evaluation) -> None:
 
     rows = sorted((score for score in evaluation.scores if score.judge == judge), key=_best_first)
     given = evaluation.given(judge)
-    sums = [name for name in _SUMS if name in given] or ["total"]
+    sums = [name for name in _SUMS if name in given]
     dimensions = [name for name in evaluation.measures[: -len(_SUMS) - 1] if name in given]
     parts = ((f"Policies, judged by {judge}", sums, True), ("By dimension", dimensions, False))
     break_ = " " if console.width >= _WIDE else "\n"

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
-from peregrm.evaluation.statistics import Estimate
+from peregrm.evaluation.statistics import Estimate, measures_given
 from peregrm.evaluation.summary import Artifacts, Summary
 from peregrm.evaluation.validity.cards import Standing, standing
 from peregrm.markdown import code, plain
@@ -113,7 +113,12 @@ def markdown(summary: Summary, artifacts: Artifacts) -> str:
     text = (
         _environment()
         .get_template("report.md.jinja")
-        .render(summary=summary, note=judge_note(summary.judge, summary.standing), cases=case_views(artifacts))
+        .render(
+            summary=summary,
+            note=judge_note(summary.judge, summary.standing),
+            cases=case_views(artifacts),
+            given=lambda rows: measures_given([row.measures for row in rows]),
+        )
     )
     return text.rstrip() + "\n"
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from peregrm.records import Part
 
-__all__ = ["Estimate", "clustered_mean", "half_width"]
+__all__ = ["Estimate", "clustered_mean", "half_width", "measures_given"]
 
 _NO_SPREAD = 1e-12
 """A standard error up to this is rounding."""
@@ -66,6 +66,13 @@ def clustered_mean(
         users=len(groups),
         asked=len(values),
     )
+
+
+def measures_given(rows: Sequence[Sequence[tuple[str, Estimate]]]) -> list[str]:
+    """Return the names of the measures that any of `rows` has a value of, in their order; the total in any case."""
+    values = [dict(row) for row in rows]
+    names = [name for name, _ in rows[0]] if rows else []
+    return [name for name in names if name == "total" or any(row[name].n for row in values)]
 
 
 def half_width(pulls: Sequence[float], over: int = 1) -> float | None:

@@ -79,7 +79,7 @@ def _view(evaluation: Evaluation, material: Material) -> dict[str, Any]:
         "label": _labels(judges),
         "given": given,
         "summed": any("empathy" in measures for measures in given.values()),
-        "alone": [judge for judge in judges if given[judge] and "empathy" not in given[judge]],
+        "alone": [one.judge for one in evaluation.judges if one.scored and "empathy" not in given[one.judge]],
         "alphas": [one for one in evaluation.alphas if one.measure == "total" or one.alpha.n],
         "notes": _notes(evaluation),
         "rows": sorted(evaluation.scores, key=lambda score: place[score.policy]),
